@@ -1,0 +1,1 @@
+"""Serve blocking Python inference code as a fast, typed, observable HTTP service."""
