@@ -1,0 +1,56 @@
+"""What a wrapper may ask about the request that it is working on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextvars import ContextVar
+from types import MappingProxyType
+
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+
+class Context:
+    """One request, as `current` shows it to a wrapper; read-only there."""
+
+    __slots__ = ("cancelled", "deadline", "headers", "model", "request_id", "tenant")
+
+    def __init__(
+        self,
+        *,
+        model: str = "",
+        request_id: str = "",
+        headers: Mapping[str, str] = NO_HEADERS,
+        deadline: float | None = None,
+        tenant: str = "",
+    ) -> None:
+        self.model = model
+        """The name under which the wrapper is served."""
+        self.request_id = request_id
+        self.headers = headers
+        """The request's headers, names in lower case."""
+        self.deadline = deadline
+        """When nobody waits any more, on `time.monotonic`'s clock; None is never."""
+        self.tenant = tenant
+        self.cancelled = False
+        """True as soon as nobody waits for the answer."""
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds until the deadline, negative after it; None without one."""
+        return None if self.deadline is None else self.deadline - time.monotonic()
+
+    def __repr__(self) -> str:
+        return f"<Context {self.model}: request {self.request_id or '-'}>"
+
+
+current_context: ContextVar[Context] = ContextVar("atomserve.current")
+
+
+def current() -> Context:
+    """Return the request that the calling wrapper is working on.
+
+    Raises:
+        LookupError: called outside of a request, in ``load`` for instance.
+    """
+    return current_context.get()

@@ -1,0 +1,68 @@
+"""The author's contract: what a plugin's class may say, and what is called when."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import msgspec
+
+
+class Example(msgspec.Struct, frozen=True, kw_only=True):
+    """A golden request: shown in the API documentation, run before the model counts as ready.
+
+    A media or ``Blob`` input may be given as the encoded bytes or as the `pathlib.Path` of a file.
+    ``tolerance`` is the largest absolute difference allowed between numbers of ``output`` and of the answer.
+    """
+
+    inputs: Mapping[str, Any]
+    output: Any = msgspec.UNSET
+    tolerance: float = 0.0
+    name: str = ""
+
+
+class Wrapper:
+    """Subclass this around blocking inference code; only ``predict`` is required.
+
+    Write exactly one of these methods; its annotations are the service's schema:
+
+    - ``predict(self, a: A, b: B = default) -> R``: one request, one answer;
+    - a generator ``predict`` returning ``Iterator[R]``: one request, a stream of answers;
+    - ``async def predict``: awaited on the event loop of the model's slot;
+    - ``predict_batch(self, requests: list[A]) -> list[R]``: several requests at once;
+    - ``session(self, inputs: Iterator[A]) -> Iterator[R]``: many in, many out.
+
+    ``load`` and ``unload`` run in the same thread as ``predict``. Raise `atomserve.BadRequest` to
+    answer 400 with a message of your own; any other exception answers 500 without its text.
+
+    The class attributes are defaults that the operator may override.
+    """
+
+    executor: ClassVar[Literal["process", "thread"]] = "thread"
+    """Where the slots run."""
+    slots: ClassVar[int] = 1
+    """Running copies of the wrapper."""
+    capacity: ClassVar[int] = 1
+    """Requests that one copy may run at once; more than 1 asks for thread-safe code."""
+    timeout: ClassVar[float] = 60.0
+    """Seconds that a request may take, waiting included; per item of a stream."""
+    grace: ClassVar[float] = 1.0
+    """Seconds after the timeout before a busy slot counts as hung."""
+    startup_timeout: ClassVar[float] = 600.0
+    """Seconds that ``load`` and the examples may take."""
+    stream_timeout: ClassVar[float | None] = None
+    """Seconds that a whole stream may take; None is unlimited."""
+    queue_size: ClassVar[int] = 32
+    """Requests that may wait for a slot; one more is refused."""
+    version: ClassVar[str] = "1"
+    examples: ClassVar[Sequence[Example]] = ()
+
+    def load(self, config: Any) -> None:
+        """Prepare to answer; called once, before any request.
+
+        ``config`` is ``[models.NAME.config]`` of the settings, converted to the parameter's annotation: a
+        `msgspec.Struct` or dataclass; without one, a plain dict.
+        """
+
+    def unload(self) -> None:
+        """Let go of what ``load`` took; called once, after the last request."""
