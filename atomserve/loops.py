@@ -44,9 +44,14 @@ class Mailbox:
         # Cleared first: what is posted from now on wakes the loop again.
         self._woken = False
         posts = self._posts
-        for _ in range(len(posts)):
-            function, args = posts.popleft()
-            function(*args)
+        try:
+            for _ in range(len(posts)):
+                function, args = posts.popleft()
+                function(*args)
+        finally:
+            if posts and not self._woken:
+                self._woken = True
+                self._loop.call_soon(self._drain)
 
 
 class EndOfTurn:
