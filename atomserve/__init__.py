@@ -1,9 +1,28 @@
 """Serve blocking Python inference code as a fast, typed, observable HTTP service."""
 
-from atomserve.context import current
-from atomserve.errors import BadRequest
-from atomserve.fields import Audio, AudioClip, Blob, Image, Tensor, Text, Video
-from atomserve.wrapper import Example, Wrapper
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from atomserve.context import current
+    from atomserve.errors import BadRequest
+    from atomserve.fields import Audio, AudioClip, Blob, Image, Tensor, Text, Video
+    from atomserve.wrapper import Example, Wrapper
+
+# Loaded on first use: the supervisor shares this package and must stay free of numpy.
+_HOMES = {
+    "Audio": "fields",
+    "AudioClip": "fields",
+    "BadRequest": "errors",
+    "Blob": "fields",
+    "Example": "wrapper",
+    "Image": "fields",
+    "Tensor": "fields",
+    "Text": "fields",
+    "Video": "fields",
+    "Wrapper": "wrapper",
+    "current": "context",
+}
 
 __all__ = [
     "Audio",
@@ -18,3 +37,11 @@ __all__ = [
     "Wrapper",
     "current",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'atomserve' has no attribute {name!r}")
+    value = getattr(import_module(f"atomserve.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

@@ -193,7 +193,7 @@ class Abandoned(AtomError):
 
 
 def problem(error: AtomError, *, instance: str = "") -> dict[str, Any]:
-    """Describe ``error`` as RFC 9457 problem details; ``error`` repeats the text for OIP clients."""
+    """Describe ``error`` as RFC 9457 problem details (``error`` is for OIP clients)."""
     document: dict[str, Any] = {
         "type": f"urn:atomserve:problem:{error.code}",
         "title": error.title,
@@ -203,7 +203,8 @@ def problem(error: AtomError, *, instance: str = "") -> dict[str, Any]:
         "error": error.detail,
     }
     if instance or error.error_id:
-        document["instance"] = f"urn:atomserve:error:{error.error_id}" if error.error_id else instance
+        own = f"urn:atomserve:error:{error.error_id}"
+        document["instance"] = own if error.error_id else instance
     if error.errors:
         document["errors"] = [{"path": f.path, "message": f.message} for f in error.errors]
     return document

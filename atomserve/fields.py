@@ -78,7 +78,8 @@ class VideoSpec(Spec):
 class Tensor(Spec):
     """A numeric array: ``Annotated[np.ndarray, Tensor("float32", (-1, 3))]``.
 
-    ``shape`` holds -1 for each free dimension; ``None`` allows any rank. The wrapper sees a read-only array unless ``writable`` asks for a copy of its own.
+    ``shape`` holds -1 for each free dimension; ``None`` allows any rank. The wrapper sees a
+    read-only array unless ``writable`` asks for a copy of its own.
 
     Raises:
         ValueError: the dtype is not one of `DTYPES`, or a dimension is neither -1 nor >= 0.
@@ -97,7 +98,7 @@ class Tensor(Spec):
         if self.shape is not None:
             object.__setattr__(self, "shape", tuple(self.shape))
             if any(type(n) is not int or n < -1 for n in self.shape):
-                raise ValueError(f"Tensor shape {self.shape!r}: expected sizes >= 0, or -1 for free")
+                raise ValueError(f"Tensor shape {self.shape!r}: expected sizes >= 0 or -1 (free)")
 
 
 @dataclass(frozen=True, eq=False)

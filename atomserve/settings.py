@@ -12,7 +12,7 @@ Executor = Literal["process", "thread"]
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Bounds on what one client, and all clients together, may make the server hold (bytes, counts)."""
+    """Bounds on what one client, and all clients together, may make the server hold."""
 
     body: int = 64 * MiB
     """Largest request body, bytes."""
@@ -41,10 +41,10 @@ class Cors(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the operator says of one model; what is left unset, the wrapper's class attributes decide."""
+    """What the operator says of one model; the wrapper's class attributes decide the rest."""
 
     plugin: str | None = None
-    """Which plugin this model serves, written as for ``--plugins``; the model's own name if unset."""
+    """Which plugin this model serves, as for ``--plugins``; the model's own name if unset."""
     executor: Executor | None = None
     slots: int | None = None
     capacity: int | None = None

@@ -12,7 +12,8 @@ class Example(msgspec.Struct, frozen=True, kw_only=True):
     """A golden request: shown in the API documentation, run before the model counts as ready.
 
     A media or ``Blob`` input may be given as the encoded bytes or as the `pathlib.Path` of a file.
-    ``tolerance`` is the largest absolute difference allowed between numbers of ``output`` and of the answer.
+    ``tolerance`` is the largest absolute difference allowed between the numbers of ``output`` and
+    those of the answer.
     """
 
     inputs: Mapping[str, Any]
@@ -60,8 +61,8 @@ class Wrapper:
     def load(self, config: Any) -> None:
         """Prepare to answer; called once, before any request.
 
-        ``config`` is ``[models.NAME.config]`` of the settings, converted to the parameter's annotation: a
-        `msgspec.Struct` or dataclass; without one, a plain dict.
+        ``config`` is ``[models.NAME.config]`` of the settings, converted to the parameter's
+        annotation, a `msgspec.Struct` or dataclass; without one it is a plain dict.
         """
 
     def unload(self) -> None:

@@ -1,0 +1,169 @@
+"""One request on its way through the engine, and the bounded queue in which it waits.
+
+Pure decisions: nothing here waits, reads a clock or performs I/O.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Literal, Protocol
+
+import msgspec
+
+from atomserve.context import Context
+from atomserve.errors import AtomError, DeadlineExceeded, Overloaded
+
+Form = Literal["json", "msgpack", "multipart", "npy", "raw"]
+"""How a request is written: ``raw`` is the bytes of the model's single binary input."""
+
+AnswerForm = Literal["json", "msgpack", "npy", "media"]
+"""How an answer is written: ``media`` is the bytes of a picture, sound, film or blob."""
+
+
+class Payload(msgspec.Struct, frozen=True, kw_only=True):
+    """A request as it came, to be decoded where the slot lives."""
+
+    form: Form = "json"
+    body: bytes | bytearray | memoryview = b""
+    media_type: str = ""
+    """The request's media type with its parameters, for ``raw`` and ``multipart``."""
+    query: str = ""
+    """The query string: scalars beside a raw body."""
+    answer: AnswerForm = "json"
+    answer_type: str = ""
+    """For ``media``: the media type that the client prefers, empty for the field's own."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """An answer as it leaves, or one item of a stream."""
+
+    body: bytes | memoryview
+    media_type: str = "application/json"
+
+
+class Reply(Protocol):
+    """Where a job's answers go; the first of `end` and `fail` is its only end.
+
+    Called on the event loop only. After the end every call is ignored.
+    """
+
+    def answer(self, answer: Answer) -> None:
+        """Pass one answer on; the only one of a unary job ends it."""
+
+    def end(self) -> None:
+        """End a stream well."""
+
+    def fail(self, error: AtomError) -> None:
+        """End with an error."""
+
+    @property
+    def ended(self) -> bool: ...
+
+
+class Items(Protocol):
+    """What a session's client sends, read by the slot's thread."""
+
+    def __iter__(self) -> Iterator[Payload]:
+        """Wait for each item in turn; ends when the client sends no more, or left."""
+
+
+class Holder(Protocol):
+    """Who has a job in its hands: the lane while it waits, the slot while it runs."""
+
+    def drop(self, job: Job) -> None:
+        """Nobody waits for ``job`` any more: stop it if that is possible."""
+
+
+class Job:
+    """A request with its deadline, the place its answers go, and who holds it."""
+
+    __slots__ = ("context", "holder", "items", "payload", "reply")
+
+    def __init__(
+        self, payload: Payload, context: Context, reply: Reply, items: Items | None = None
+    ) -> None:
+        self.payload = payload
+        self.context = context
+        self.reply = reply
+        self.items = items
+        self.holder: Holder | None = None
+
+    def expired(self, now: float) -> bool:
+        """Say whether the deadline has passed at ``now``, on the context's clock."""
+        deadline = self.context.deadline
+        return deadline is not None and deadline <= now
+
+    def give_up(self, error: AtomError) -> None:
+        """End the job with ``error`` because nobody waits any more; a no-op once it has ended."""
+        if self.reply.ended:
+            return
+        self.context.cancelled = True
+        self.reply.fail(error)
+        if self.holder is not None:
+            self.holder.drop(self)
+
+    def __repr__(self) -> str:
+        state = "ended" if self.reply.ended else "live"
+        return f"<Job {self.context.request_id or '-'} for {self.context.model}: {state}>"
+
+
+class Lane:
+    """The jobs of one model that wait for a slot: bounded, in the order of their arrival."""
+
+    __slots__ = ("_waiting", "model", "size")
+
+    def __init__(self, model: str, size: int) -> None:
+        self.model = model
+        self.size = size
+        self._waiting: OrderedDict[Job, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def __repr__(self) -> str:
+        return f"<Lane {self.model}: {len(self)} of {self.size} waiting>"
+
+    @property
+    def full(self) -> bool:
+        return len(self._waiting) >= self.size
+
+    def offer(self, job: Job) -> None:
+        """Let ``job`` wait.
+
+        Raises:
+            Overloaded: as many wait as may.
+        """
+        if self.full:
+            raise self.refusal()
+        self._waiting[job] = None
+        job.holder = self
+
+    def refusal(self) -> Overloaded:
+        """Say that this lane is full."""
+        return Overloaded(
+            f"{self.size} requests wait for model {self.model!r} already: retry later or elsewhere",
+            retry_after=1.0,
+        )
+
+    def drop(self, job: Job) -> None:
+        """Forget ``job``; its place is free at once."""
+        self._waiting.pop(job, None)
+
+    def take(self, most: int, now: float) -> list[Job]:
+        """Cut the next batch of at most ``most`` jobs; expired ones fail without being run."""
+        batch: list[Job] = []
+        while self._waiting and len(batch) < most:
+            job, _ = self._waiting.popitem(last=False)
+            if job.reply.ended:
+                continue
+            if job.expired(now):
+                job.reply.fail(DeadlineExceeded("the deadline passed while the request waited"))
+                continue
+            batch.append(job)
+        return batch
+
+    def clear(self, error: AtomError) -> None:
+        """Fail every waiting job with ``error``."""
+        while self._waiting:
+            self._waiting.popitem(last=False)[0].reply.fail(error)
