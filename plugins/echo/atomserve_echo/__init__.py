@@ -108,6 +108,7 @@ class Echo(Wrapper):
 
     def predict(
         self,
+        *,
         text: Text = "",
         number: Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)] = 0.0,
         count: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0,
@@ -118,8 +119,17 @@ class Echo(Wrapper):
         labels: list[Label] | None = None,
         notes: dict[str, str] | None = None,
     ) -> Everything:
-        """Return all of it."""
-        return Everything(text, number, count, flag, mode, level, shape, labels or [], notes)
+        return Everything(
+            text=text,
+            number=number,
+            count=count,
+            flag=flag,
+            mode=mode,
+            level=level,
+            shape=shape,
+            labels=labels or [],
+            notes=notes,
+        )
 
 
 class EchoTiny(Wrapper):
@@ -128,7 +138,6 @@ class EchoTiny(Wrapper):
     examples = (Example(inputs={"x": 1.5}, output=1.5),)
 
     def predict(self, x: float) -> float:
-        """Return the number."""
         return x
 
 
@@ -138,7 +147,6 @@ class EchoText(Wrapper):
     examples = (Example(inputs={"text": "hello 世界"}, output="hello 世界"),)
 
     def predict(self, text: Text) -> Text:
-        """Return the text."""
         return text
 
 
@@ -148,7 +156,6 @@ class EchoBlob(Wrapper):
     examples = (Example(inputs={"data": b"\x00\xff atom"}),)
 
     def predict(self, data: Blob, times: Annotated[int, msgspec.Meta(ge=0, le=16)] = 1) -> Blob:
-        """Return the bytes, uncopied unless they are to be repeated."""
         return data if times == 1 else memoryview(bytes(data) * times)
 
 
@@ -158,7 +165,6 @@ class EchoImage(Wrapper):
     examples = (Example(inputs={"image": PICTURE}),)
 
     def predict(self, image: Image, turns: Annotated[int, msgspec.Meta(ge=0, le=3)] = 0) -> Image:
-        """Return the picture."""
         return np.rot90(image, turns)
 
 
@@ -168,7 +174,6 @@ class EchoAudio(Wrapper):
     examples = (Example(inputs={"audio": SOUND}),)
 
     def predict(self, audio: Audio) -> Audio:
-        """Return the sound."""
         return audio
 
 
@@ -178,7 +183,6 @@ class EchoVideo(Wrapper):
     examples = (Example(inputs={"video": FILM}),)
 
     def predict(self, video: Video) -> Video:
-        """Return the film."""
         return video
 
 
@@ -188,7 +192,6 @@ class EchoTensor(Wrapper):
     examples = (Example(inputs={"tensor": [[1.0, 2.5], [-3.0, 0.0]]}),)
 
     def predict(self, tensor: AnyTensor) -> AnyTensor:
-        """Return the tensor."""
         return tensor
 
 
@@ -198,7 +201,6 @@ class EchoPoints(Wrapper):
     examples = (Example(inputs={"points": [[1, 2, 3], [4, 5, 6]]}),)
 
     def predict(self, points: Points) -> Points:
-        """Return the rows."""
         return points
 
 
@@ -220,7 +222,6 @@ class EchoStream(Wrapper):
         count: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 3,
         delay: Annotated[float, msgspec.Meta(ge=0, le=60)] = 0.0,
     ) -> Iterator[Token]:
-        """Yield the tokens."""
         for index in range(count):
             time.sleep(delay)
             yield Token(index, text)
@@ -232,7 +233,6 @@ class EchoSession(Wrapper):
     examples = (Example(inputs={"input": "hello"}),)
 
     def session(self, inputs: Iterator[str]) -> Iterator[str]:
-        """Yield each message as it comes."""
         yield from inputs
 
 
@@ -243,7 +243,6 @@ class EchoAsync(Wrapper):
     examples = (Example(inputs={"text": "hello"}, output="hello"),)
 
     async def predict(self, text: str, delay: Seconds = 0.0) -> str:
-        """Return the text."""
         await anyio.sleep(delay)
         return text
 
@@ -255,6 +254,5 @@ class EchoSleep(Wrapper):
     examples = (Example(inputs={"seconds": 0.0}, output=0.0),)
 
     def predict(self, seconds: Seconds = 1.0) -> float:
-        """Sleep, then return how long."""
         time.sleep(seconds)
         return seconds

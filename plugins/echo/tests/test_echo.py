@@ -34,6 +34,7 @@ from atomserve_echo.samples import FILM, PICTURE, SOUND
 
 from atomserve import AudioClip, Wrapper
 from atomserve.fields import VideoClip
+from atomserve.signature import read_contract
 
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))
 ENTRIES = PROJECT["project"]["entry-points"]["atomserve.plugins"]
@@ -43,9 +44,17 @@ ENTRIES = PROJECT["project"]["entry-points"]["atomserve.plugins"]
 def test_an_entry_point_names_a_documented_wrapper_with_examples(name: str) -> None:
     module, _, attribute = ENTRIES[name].partition(":")
     wrapper = getattr(import_module(module), attribute)
-    assert issubclass(wrapper, Wrapper)
-    assert wrapper.__doc__.endswith(".")
+    signature = read_contract(wrapper).signature
+    assert signature.description.endswith(".")
+    names = {field.name for field in signature.inputs}
     assert wrapper.examples
+    assert all(set(example.inputs) <= names for example in wrapper.examples)
+
+
+def test_the_golden_answers_are_right() -> None:
+    for wrapper in (EchoTiny, EchoText, EchoSleep):
+        for example in wrapper.examples:
+            assert wrapper().predict(**example.inputs) == example.output
 
 
 def test_every_wrapper_has_an_entry_point() -> None:
@@ -64,9 +73,19 @@ def test_echo_fills_in_the_defaults() -> None:
 
 
 def test_echo_returns_every_plain_value() -> None:
-    shape, labels = Shape("edge", [Point(1.0), Point(2.0, 3.0)]), [Label("cat", 0.5)]
-    answer = Echo().predict("a", 1.5, 2, True, "loud", Level.HIGH, shape, labels, {"k": "v"})
-    assert answer == Everything("a", 1.5, 2, True, "loud", Level.HIGH, shape, labels, {"k": "v"})
+    given = {
+        "text": "a",
+        "number": 1.5,
+        "count": 2,
+        "flag": True,
+        "mode": "loud",
+        "level": Level.HIGH,
+        "shape": Shape("edge", [Point(1.0), Point(2.0, 3.0)]),
+        "labels": [Label("cat", 0.5)],
+        "notes": {"k": "v"},
+    }
+    answer = Echo().predict(**given)
+    assert msgspec.structs.asdict(answer) == given
     assert msgspec.json.decode(msgspec.json.encode(answer), type=Everything) == answer
 
 

@@ -8,6 +8,8 @@ import PIL.Image
 import pytest
 from atomserve_ocr import EXAMPLE, Ocr, OcrConfig
 
+from atomserve.signature import read_contract
+
 SIGN = [
     "原子茶馆",
     "ATOM TEA HOUSE",
@@ -117,6 +119,14 @@ def test_a_page_is_plain_json(ocr: Ocr, sign: np.ndarray) -> None:
 def test_a_mistake_in_the_configuration_is_refused(bad: dict[str, object]) -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(bad, OcrConfig)
+
+
+def test_the_contract_names_the_picture_as_the_one_body() -> None:
+    contract = read_contract(Ocr)
+    assert contract.config is OcrConfig
+    assert contract.signature.binary_input is contract.signature.inputs[0]
+    assert [field.name for field in contract.signature.inputs] == ["image", "min_confidence"]
+    assert all(set(example.inputs) == {"image"} for example in Ocr.examples)
 
 
 QUIET = """
