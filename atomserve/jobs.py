@@ -21,7 +21,7 @@ AnswerForm = Literal["json", "msgpack", "npy", "media"]
 """How an answer is written: ``media`` is the bytes of a picture, sound, film or blob."""
 
 
-class Payload(msgspec.Struct, frozen=True, kw_only=True):
+class Payload(msgspec.Struct, kw_only=True):
     """A request as it came, to be decoded where the slot lives."""
 
     form: Form = "json"
@@ -89,6 +89,11 @@ class Job:
         self.items = items
         self.holder: Holder | None = None
 
+    @property
+    def started(self) -> bool:
+        """A slot has taken it."""
+        return self.holder is not None and not isinstance(self.holder, Lane)
+
     def expired(self, now: float) -> bool:
         """Say whether the deadline has passed at ``now``, on the context's clock."""
         deadline = self.context.deadline
@@ -96,10 +101,13 @@ class Job:
 
     def give_up(self, error: AtomError) -> None:
         """End the job with ``error`` because nobody waits any more; a no-op once it has ended."""
-        if self.reply.ended:
-            return
+        if not self.reply.ended:
+            self.reply.fail(error)
+            self.walk_away()
+
+    def walk_away(self) -> None:
+        """Tell whoever holds the job, and its wrapper, that nobody waits any more."""
         self.context.cancelled = True
-        self.reply.fail(error)
         if self.holder is not None:
             self.holder.drop(self)
 

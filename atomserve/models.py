@@ -85,7 +85,9 @@ class Model:
         if self.signature is None or self.state != "ready" or self.closed is not None:
             raise self._unready()
         if self._lane.full:
-            raise self._lane.refusal()
+            self._fill_slots()  # Slots may have room for what arrived in this very turn.
+            if self._lane.full:
+                raise self._lane.refusal()
         return self.signature
 
     def call(self, payload: Payload, context: Context) -> Call:
@@ -96,8 +98,9 @@ class Model:
         """
         reply = One()
         job = Job(payload, context, reply)
+        context.deadline = time.monotonic() + self.options.timeout
         self._accept(job)
-        return Call(job, reply, self.options.timeout, self.jobs.discard)
+        return Call(job, reply, self.options, self.jobs.discard)
 
     def stream(self, payload: Payload, context: Context) -> Stream:
         """Accept a job with many answers; raises as `check` does."""
@@ -111,7 +114,7 @@ class Model:
         reply, inbox = Many(), Inbox(self._mailbox)
         job = Job(payload, context, reply, inbox)
         self._accept(job)
-        return Session(job, reply, self.options, self.jobs.discard, inbox)
+        return Session(job, reply, self.options, self.jobs.discard, inbox=inbox)
 
     def close(self, error: AtomError) -> None:
         """Take no job any more, and end all that are there with ``error``."""
@@ -121,7 +124,6 @@ class Model:
 
     def _accept(self, job: Job) -> None:
         self.check()
-        job.context.deadline = time.monotonic() + self.options.timeout
         self._lane.offer(job)
         self.jobs.add(job)
         self._turn.ask()
