@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from atomserve.context import Context
 from atomserve.engine import Engine
 from atomserve.errors import BadRequest, MethodNotAllowed, UnsupportedMedia
-from atomserve.exchange import client_of
+from atomserve.client import client_of
 from atomserve.jobs import Payload
 from atomserve.models import Model
 from atomserve.negotiation import answer_form, request_form, stream_form

@@ -21,7 +21,7 @@ from atomserve.errors import (
     TooLarge,
     problem,
 )
-from atomserve.exchange import client_of
+from atomserve.client import client_of
 from atomserve.jobs import Answer, AnswerForm, Payload
 from atomserve.models import Model
 from atomserve.surfaces.headers import RawHeaders, same_origin
