@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from atomserve.catalogue import Key, Setting, catalogue, dotted, generic
 from atomserve.errors import ConfigError
-from atomserve.options import Key, Option, dotted, generic, options
 from atomserve.origins import (
     Statement,
     brief,
@@ -68,29 +68,29 @@ def load_settings(
 def explain(loaded: Loaded) -> list[Explained]:
     """Return every setting with its value and origin, in the order of the documentation."""
     return [
-        Explained(path, option.show(_value(loaded.settings, key)), loaded.origins[path])
-        for key, option in _every(loaded.settings)
+        Explained(path, setting.show(_value(loaded.settings, key)), loaded.origins[path])
+        for key, setting in _every(loaded.settings)
         for path in [dotted(key)]
     ]
 
 
 def _read(given: Statement) -> Any:
-    option = options()[generic(given.key)]
+    setting = catalogue()[generic(given.key)]
     try:
-        return option.read(given.value, text=given.text)
+        return setting.read(given.value, text=given.text)
     except (ValueError, msgspec.MsgspecError) as exc:
         # What a table holds is the plugin's affair, and may be a secret.
-        shown = "" if isinstance(option.default, dict) else f" = {brief(given.value)}"
+        shown = "" if isinstance(setting.default, dict) else f" = {brief(given.value)}"
         where = f"{dotted(given.key)}{shown} ({given.origin})"
-        raise ConfigError(f"{where}: expected {option.form}") from exc
+        raise ConfigError(f"{where}: expected {setting.form}") from exc
 
 
-def _every(settings: Settings) -> Iterator[tuple[Key, Option]]:
-    own = [option for key, option in options().items() if key[0] != "models"]
-    of_models = [option for key, option in options().items() if key[0] == "models"]
-    yield from ((option.key, option) for option in own)
+def _every(settings: Settings) -> Iterator[tuple[Key, Setting]]:
+    own = [setting for key, setting in catalogue().items() if key[0] != "models"]
+    of_models = [setting for key, setting in catalogue().items() if key[0] == "models"]
+    yield from ((setting.key, setting) for setting in own)
     for name in settings.models:
-        yield from (((*option.key[:1], name, *option.key[2:]), option) for option in of_models)
+        yield from (((*setting.key[:1], name, *setting.key[2:]), setting) for setting in of_models)
 
 
 def _value(settings: Settings, key: Key) -> Any:

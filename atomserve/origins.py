@@ -9,18 +9,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from atomserve.errors import ConfigError
-from atomserve.options import (
+from atomserve.catalogue import (
     MODEL,
     VARIABLE_ALIASES,
     VARIABLE_PREFIX,
     Key,
+    catalogue,
     dotted,
     folded,
     generic,
-    options,
     variable,
 )
+from atomserve.errors import ConfigError
 from atomserve.settings import MODEL_NAME
 
 FILE = "atomserve.toml"
@@ -61,7 +61,7 @@ def in_table(table: Mapping[str, Any], above: Key, origin: str) -> Iterator[Stat
     """Yield what the settings file says below ``above``."""
     for name, value in table.items():
         key = (*above, name)
-        if generic(key) in options():
+        if generic(key) in catalogue():
             yield Statement(key, value, origin, text=False)
         elif not _holds_settings(key):
             raise _unknown(key, origin)
@@ -83,7 +83,7 @@ def in_environment(environ: Mapping[str, str], models: set[str]) -> Iterator[Sta
             # A folded name may hold the separator itself: all but the ends belongs to it.
             called = _model_called("__".join(key[1:-1]), models, origin)
             key = _checked(("models", called, key[-1]), origin)
-        if generic(key) not in options():
+        if generic(key) not in catalogue():
             raise _unknown(key, origin)
         yield Statement(key, value, origin, text=True)
 
@@ -92,11 +92,11 @@ def in_flags(flags: Mapping[str, Any]) -> Iterator[Statement]:
     """Yield what the command line says; None and empty lists say nothing."""
     for path, value in flags.items():
         key = tuple(path.split("."))
-        option = options().get(generic(key))
-        if option is None:
+        setting = catalogue().get(generic(key))
+        if setting is None:
             raise _unknown(key, "command line")
         if value is not None and value not in ([], ()):
-            spelled = option.flags or ("command line",)
+            spelled = setting.flags or ("command line",)
             yield Statement(key, value, spelled[-1 if value is False else 0], text=True)
 
 
@@ -143,13 +143,13 @@ def _checked(key: Key, origin: str) -> Key:
 
 
 def _holds_settings(key: Key) -> bool:
-    return any(known[: len(key)] == generic(key) for known in options())
+    return any(known[: len(key)] == generic(key) for known in catalogue())
 
 
 def _unknown(key: Key, origin: str) -> ConfigError:
     """Return the error for ``key``; the setting it may mean is spelled as ``origin`` does."""
     in_model = key[0] == "models" and len(key) > 2
-    nearby = [(*key[:2], *there[2:]) if in_model else there for there in options()]
+    nearby = [(*key[:2], *there[2:]) if in_model else there for there in catalogue()]
     nearby += [there[:1] for there in nearby if len(there) > 1]
     known = {dotted(there): there for there in nearby if MODEL not in there}
     advice = "`atomserve config` lists them all"

@@ -1,10 +1,10 @@
-"""The documentation page of all settings, written from the table of options."""
+"""The documentation page of all settings, written from the catalogue."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from atomserve.options import dotted, options
+from atomserve.catalogue import catalogue, dotted
 
 _INTRODUCTION = """\
 # Settings
@@ -32,14 +32,14 @@ def settings_table() -> str:
     """Return the page of all settings, in Markdown."""
     rows = (
         (
-            _code([dotted(option.key)]),
-            _code(option.flags),
-            _code(option.variables),
-            option.form,
-            "" if option.default is None else _code([option.show(option.default)]),
-            option.description,
+            _code([dotted(setting.key)]),
+            _code(setting.flags),
+            _code(setting.variables),
+            setting.form,
+            "" if setting.default is None else _code([setting.show(setting.default)]),
+            setting.description,
         )
-        for option in options().values()
+        for setting in catalogue().values()
     )
     return _INTRODUCTION + "".join(f"| {' | '.join(row)} |\n" for row in rows)
 

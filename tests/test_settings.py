@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from atomserve.catalogue import catalogue
 from atomserve.configuration import Loaded, explain, load_settings
 from atomserve.errors import ConfigError
-from atomserve.options import options
 from atomserve.settings import Settings
 from atomserve.settings_page import settings_table
 from atomserve.units import DURATION, RATE, SIZE
@@ -304,9 +304,9 @@ def test_settings_travel_to_other_processes() -> None:
 
 
 def test_every_setting_says_what_it_is_for() -> None:
-    for option in options().values():
-        assert option.description.endswith("."), option.key
-        assert "|" not in option.description + option.form, option.key
+    for setting in catalogue().values():
+        assert setting.description.endswith("."), setting.key
+        assert "|" not in setting.description + setting.form, setting.key
 
 
 def test_the_page_of_settings_is_up_to_date() -> None:

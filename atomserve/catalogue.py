@@ -33,7 +33,7 @@ _WORDS = {"true": True, "1": True, "yes": True, "on": True} | {
 }
 
 
-class Option(msgspec.Struct, frozen=True):
+class Setting(msgspec.Struct, frozen=True):
     """One setting: its place in the tree and its annotation, which says the rest."""
 
     key: Key
@@ -103,13 +103,13 @@ class Option(msgspec.Struct, frozen=True):
 
 
 @functools.cache
-def options() -> Mapping[Key, Option]:
+def catalogue() -> Mapping[Key, Setting]:
     """Return every setting by its place, in the order of the Structs; a model is called NAME."""
-    return {option.key: option for option in _walk(Settings, ())}
+    return {setting.key: setting for setting in _walk(Settings, ())}
 
 
 def generic(key: Key) -> Key:
-    """Return ``key`` as `options` knows it."""
+    """Return ``key`` as `catalogue` knows it."""
     return (key[0], MODEL, *key[2:]) if key[0] == "models" and len(key) > 1 else key
 
 
@@ -128,7 +128,7 @@ def folded(name: str) -> str:
     return re.sub(r"[-.]", "_", name).lower()
 
 
-def _walk(struct: type[msgspec.Struct], key: Key) -> Iterator[Option]:
+def _walk(struct: type[msgspec.Struct], key: Key) -> Iterator[Setting]:
     for field in msgspec.structs.fields(struct):
         here = (*key, field.name)
         node = inspect.type_info(field.type)
@@ -139,7 +139,7 @@ def _walk(struct: type[msgspec.Struct], key: Key) -> Iterator[Option]:
         else:
             factory = field.default_factory
             default = field.default if factory is msgspec.NODEFAULT else factory()
-            yield Option(here, field.type, default)
+            yield Setting(here, field.type, default)
 
 
 def _unwrapped(node: inspect.Type) -> tuple[inspect.Type, dict[str, Any]]:
