@@ -130,7 +130,7 @@ class Framer(Generic[M]):
         """Take ``data`` and return the messages that it completes."""
         self._buffer += data
         messages = []
-        while (end := self._end) <= len(self._buffer) and end > _PREFIX:
+        while len(self._buffer) >= _PREFIX and (end := self._end) <= len(self._buffer):
             messages.append(self._decode(bytes(self._buffer[_PREFIX:end])))
             del self._buffer[:end]
         return messages

@@ -115,7 +115,7 @@ class ApiProcess:
                 serving=self._serving,
                 stop=self._closing,
             )
-        except Exception:  # noqa: BLE001  # whatever one connection raises ends Hypercorn's drain
+        except Exception:  # whatever one connection raises ends Hypercorn's drain
             if not self._closing.is_set():
                 raise
             log.warning("server.connection_failed", exc_info=True)

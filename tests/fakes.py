@@ -93,6 +93,8 @@ class FakeApplication:
             status = 200 if self.ready else 503
         elif path == "/pid":
             body = str(os.getpid()).encode()
+        elif path == "/count":
+            body = str(self.in_flight).encode()
         elif path == "/die":
             os._exit(9)
         elif path == "/version":
