@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 import anyio
 import hypercorn.asyncio
-import hypercorn.config
 
+from atomserve import connections
 from atomserve.errors import ConfigError
 from atomserve.lifespan import ASGIApp
 from atomserve.listeners import BACKLOG
@@ -58,6 +58,7 @@ async def serve_hypercorn(
         serving.set()  # it asks for its trigger once it listens
         await stop.wait()
 
+    connections.install()
     await hypercorn.asyncio.serve(
         app,
         hypercorn_config(settings, listeners),
@@ -66,9 +67,9 @@ async def serve_hypercorn(
     )
 
 
-def hypercorn_config(settings: Settings, listeners: Sequence[int]) -> hypercorn.config.Config:
+def hypercorn_config(settings: Settings, listeners: Sequence[int]) -> connections.Config:
     """Say what Hypercorn must not leave at its defaults. Raises ``ConfigError`` for a bad key."""
-    config = hypercorn.config.Config()
+    config = connections.Config()
     config.bind = [f"fd://{fd}" for fd in listeners]
     config.backlog = BACKLOG
     config.include_server_header = False
@@ -80,6 +81,7 @@ def hypercorn_config(settings: Settings, listeners: Sequence[int]) -> hypercorn.
     # A request cap would cut HTTP/2 streams in flight.
     config.keep_alive_max_requests = 2**31
     config.keep_alive_timeout = settings.keep_alive
+    config.header_timeout = settings.header_timeout
     # read_timeout stays unset: it would also end connections whose request is being worked on.
     # We abort what is in flight ourselves, with 503; Hypercorn's own end would answer 500.
     config.graceful_timeout = settings.drain_timeout + GRACE
