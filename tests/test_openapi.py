@@ -216,7 +216,8 @@ def test_a_raw_body_stands_beside_its_scalars_in_the_query(document: dict[str, A
     assert {"application/x-npy", "application/octet-stream"} <= set(requests(document, "norm"))
     query = {each["name"]: each for each in predict(document, "ocr")["parameters"]}
     assert list(query) == ["language", "detail"]
-    assert query["language"]["schema"]["enum"] == ["en", "zh"]
+    assert query["language"]["schema"] == {"enum": ["en", "zh"]}
+    assert 'default `"en"`' in query["language"]["description"]
     assert [each["name"] for each in predict(document, "norm")["parameters"]] == ["scale", "shape"]
     assert not any(each.get("required") for each in query.values())
 
@@ -297,6 +298,14 @@ def test_a_failure_fits_the_documented_problem(document: dict[str, Any], error: 
     assert not accepts(document, schema, {**problem(error), "code": "unheard_of"})
 
 
+def test_every_failure_shows_what_its_codes_look_like(document: dict[str, Any]) -> None:
+    schema = {"$ref": "#/components/schemas/Problem"}
+    for response in document["components"]["responses"].values():
+        examples = response["content"]["application/problem+json"]["examples"]
+        assert examples
+        assert all(accepts(document, schema, each["value"]) for each in examples.values())
+
+
 def test_every_code_that_a_client_may_meet_is_listed(document: dict[str, Any]) -> None:
     listed = set(document["components"]["schemas"]["Problem"]["properties"]["code"]["enum"])
     assert set(all_errors()) - listed == {"abandoned", "config", "plugin"}
@@ -350,7 +359,7 @@ def test_the_description_shows_how_to_call(
 @pytest.mark.parametrize(("prefix", "server"), [("", "./"), ("/api", "../"), ("/a/b", "../../")])
 def test_paths_have_the_prefix_and_addresses_are_relative(prefix: str, server: str) -> None:
     found = describe(MODELS, prefix)
-    assert found["servers"] == [{"url": server}]
+    assert [each["url"] for each in found["servers"]] == [server]
     assert {f"{prefix}/v1/models", f"{prefix}/openapi.json", "/readyz"} <= set(found["paths"])
 
 

@@ -95,24 +95,18 @@ class Forms:
         raw = raw_input(self.signature)
         if raw is None:
             return []
-        found = [
-            self._parameter(field.name, self._json(field), "required" if field.required else "")
-            for field in self.signature.inputs
-            if field.scalar
-        ]
+        found = [self._parameter(field) for field in self.signature.inputs if field.scalar]
         if raw.kind == "tensor":
-            found.append(self._parameter("shape", SHAPE, f"required for {OCTETS}"))
+            found.append(_query("shape", SHAPE, f"required for {OCTETS}"))
         return found
 
-    def _parameter(self, name: str, schema: Schema, note: str) -> Schema:
-        # Never required as such: beside any other body the value is a member of the body.
-        note = f"; {note} there" if note else ""
-        return {
-            "name": name,
-            "in": "query",
-            "schema": schema,
-            "description": f"Beside a raw body only{note}.",
-        }
+    def _parameter(self, field: Field) -> Schema:
+        schema = self._json(field)
+        if field.required:
+            return _query(field.name, schema, "required there")
+        # A page would send a declared default beside every body.
+        default = msgspec.json.encode(schema.pop("default", None)).decode()
+        return _query(field.name, schema, f"default `{default}`")
 
     def _object(self, schema_of: Callable[[Field], Schema]) -> Schema:
         inputs = self.signature.inputs
@@ -185,6 +179,12 @@ def raw_input(signature: Signature) -> Field | None:
 def file_types(field: Field) -> tuple[str, ...]:
     """Return the media types that a raw body, or a form's file, of ``field`` may have."""
     return (*REQUEST_TYPES.get(field.kind, ()), OCTETS)
+
+
+def _query(name: str, schema: Schema, note: str) -> Schema:
+    # Never required as such: beside any other body the value is a member of the body.
+    description = f"Beside a raw body only; {note}."
+    return {"name": name, "in": "query", "schema": schema, "description": description}
 
 
 def _record(key: str, schema: Schema) -> Schema:

@@ -19,13 +19,16 @@ class Checks(Protocol):
     """What the probes read; all of it must be at hand, for no probe may wait for a model."""
 
     @property
-    def started(self) -> bool: ...
+    def started(self) -> bool:
+        """Whether the server has been ready once, or will not try again."""
 
     @property
-    def ready(self) -> bool: ...
+    def ready(self) -> bool:
+        """Whether requests are welcome, as far as the models go."""
 
     @property
-    def draining(self) -> bool: ...
+    def draining(self) -> bool:
+        """Whether the server is shutting down."""
 
     def states(self) -> Mapping[str, tuple[str, str]]:
         """Return state and detail (one line, fit to be shown to anyone) of each model."""

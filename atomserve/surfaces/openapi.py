@@ -57,7 +57,7 @@ def document(models: Models, *, prefix: str = "", title: str, version: str) -> O
         "openapi": "3.1.1",
         "info": {"title": title, "version": version, "description": DESCRIPTION},
         # Relative to this document, so that it holds behind a proxy that cuts off a path.
-        "servers": [{"url": "../" * prefix.count("/") or "./"}],
+        "servers": [{"url": "../" * prefix.count("/") or "./", "description": "This server"}],
         "tags": [_tag(name, signature) for name, signature in models.items()]
         + [{"name": "server", "description": "The models together, and how they are."}],
         "paths": {**paths, **common.server_paths(prefix)},
@@ -84,7 +84,8 @@ def routes(
 
 
 def _tag(name: str, signature: Signature) -> Object:
-    return {"name": name, "description": f"Version {signature.version}. {_summary(signature)}"}
+    description = f"Version {signature.version}. {_summary(signature)}".strip()
+    return {"name": name, "description": description}
 
 
 def _summary(signature: Signature) -> str:

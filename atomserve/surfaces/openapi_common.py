@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from atomserve.errors import Abandoned, AtomError, ConfigError, PluginError, all_errors
+from atomserve.errors import Abandoned, AtomError, ConfigError, PluginError, all_errors, problem
 from atomserve.surfaces.forms import COMPONENTS
 
 Object = dict[str, Any]
@@ -144,12 +144,14 @@ def statuses() -> set[int]:
 
 
 def _failure(status: int) -> Object:
-    problem = {"schema": {"$ref": f"{COMPONENTS}Problem"}}
+    errors = [error() for error in _sent() if error.status == status]
+    content = {
+        "schema": {"$ref": f"{COMPONENTS}Problem"},
+        "examples": {error.code: {"value": problem(error)} for error in errors},
+    }
     failure: Object = {
-        "description": "\n".join(
-            f"- `{error.code}`: {error().title}." for error in _sent() if error.status == status
-        ),
-        "content": {"application/problem+json": problem},
+        "description": "\n".join(f"- `{error.code}`: {error.title}." for error in errors),
+        "content": {"application/problem+json": content},
     }
     if status in (429, 503):
         after = {"schema": {"type": "integer"}, "description": "Seconds to wait, where known."}
