@@ -64,8 +64,8 @@ class Exchange(Client):
 
     __slots__ = (
         "_asked",
-        "_breathed",
         "_bounds",
+        "_breathed",
         "_cancelling",
         "_delivered",
         "_held_back",
