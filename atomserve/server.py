@@ -178,7 +178,8 @@ def main(create: Create) -> NoReturn:
     """Serve as the child whose control socket is the last argument of the command line."""
     die_with_parent()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+        # Not SIG_IGN: whatever a plugin starts would inherit that, and could not be terminated.
+        signal.signal(number, lambda _number, _frame: None)
     sock = socket.socket(fileno=int(sys.argv[-1]))
     try:
         configure = control.read_first(sock, control.Configure)
