@@ -109,11 +109,12 @@ class Forms:
     def _stream(self, output: Field) -> dict[str, Schema]:
         # Before OpenAPI 3.2 the schema of a stream is understood as that of one item.
         answer, failure = self._json(output), {"$ref": f"{COMPONENTS}Problem"}
+        number = {"type": "string", "pattern": "^[0-9]+$", "examples": ["0"]}
         return {
             "text/event-stream": {
                 "schema": {
                     "oneOf": [
-                        _event("message", answer, id={"type": "string", "pattern": "^[0-9]+$"}),
+                        _event("message", answer, id=number),
                         _event("end"),
                         _event("error", failure),
                         _event("shutdown", failure, retry={"type": "integer"}),
