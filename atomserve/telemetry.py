@@ -124,6 +124,11 @@ class AccessLog:
         if self._timer is None:
             self._write_later()
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits to be written."""
+        return self._timer is None
+
     def flush(self) -> None:
         """Write what waits, as far as the reader takes it."""
         if self._timer is not None:
@@ -172,14 +177,23 @@ _encoder = msgspec.json.Encoder()
 
 
 def _bounded(value: Any) -> Any:
-    if isinstance(value, str):
-        return clean(value)
-    if value is None or isinstance(value, bool | int | float):
-        return value
+    """Return ``value`` as something that every encoder takes: text, a number, a list of these."""
     if isinstance(value, list | tuple):
-        return [_bounded(item) for item in value[:_MOST_ITEMS]]
+        return [_bounded_item(item) for item in value[:_MOST_ITEMS]]
+    return _bounded_item(value)
+
+
+def _bounded_item(value: Any) -> str | int | float | None:
+    if value is None or value is True or value is False:
+        return value
     try:
-        return clean(repr(value))
+        if isinstance(value, str):
+            return clean(str(value))
+        if isinstance(value, float):
+            return float(value)
+        if isinstance(value, int) and value.bit_length() < 64:
+            return int(value)
+        return clean(hex(value) if isinstance(value, int) else repr(value))
     except Exception:  # noqa: BLE001 - a stranger's __repr__ must not end whoever logs
         return f"<{type(value).__name__}>"
 
@@ -198,10 +212,7 @@ def _bound(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[s
 
 
 def _as_json(_: Any, __: str, event: MutableMapping[str, Any]) -> bytes:
-    try:
-        return _encoder.encode(event)
-    except (ValueError, OverflowError, RecursionError):  # an integer past 64 bits, a list in itself
-        return _encoder.encode({name: ascii(value) for name, value in event.items()})
+    return _encoder.encode(event)
 
 
 class _Lines:
