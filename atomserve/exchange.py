@@ -30,6 +30,7 @@ T = TypeVar("T")
 _BREATH = 0.002
 _SOONEST_CHECK = 0.05
 _RETRY_BUSY = 1.0
+_LAST = frozenset({"http.response.trailers", "http.response.pathsend"})
 _END: Message = {"type": "http.response.body", "body": b"", "more_body": False}
 _GONE: Message = {"type": "http.disconnect"}
 
@@ -124,8 +125,7 @@ class Exchange(Client):
         self._pieces = self._holding = 0
         self._asked = self._delivered = self._held_back = self._watched = self._trailers = False
         self._discarding = False
-        self._waited = self._since_receive = self._since_send = 0.0
-        self._breathed = self.began
+        self._waited = self._since_receive = self._since_send = self._breathed = 0.0
         self._reader: asyncio.Task[Any] | None = None
         self._sender: asyncio.Task[Any] | None = None
         self._interrupted: asyncio.Task[Any] | None = None
@@ -186,22 +186,30 @@ class Exchange(Client):
         if self.failure is not None and not self.status:
             return  # the failure is answered when the app has ended, whatever it says of it
         kind = message["type"]
+        streaming = False
         if kind == "http.response.start":
             message = self._opened(message)
         elif kind == "http.response.body":
             body = message.get("body", b"")
             self.bytes_out += len(body)
-            if not message.get("more_body", False) and not self._trailers:
-                if self.complete or await self._body_ended():
-                    self.finished = True
-                else:
-                    # The server stops reading a body whose answer is complete; on HTTP/2 what
-                    # still arrives would take the connection down. So the end waits: see finish.
-                    self._held_back = True
-                    message = {**message, "more_body": True}
-        elif kind == "http.response.trailers" and not message.get("more_trailers", False):
+            if message.get("more_body", False) or self._trailers:
+                streaming = True
+            elif self.complete or await self._body_ended():
+                self.finished = True
+            else:
+                # The server stops reading a body whose answer is complete; on HTTP/2 what still
+                # arrives would take the connection down. So the end waits: see finish.
+                self._held_back = True
+                message = {**message, "more_body": True}
+        elif kind in _LAST and not message.get("more_trailers", False):
             self.finished = True
         await self._deliver(message)
+        if streaming and self._since_send - self._breathed > _BREATH:
+            # A server need not wait in send, least of all when the client has left: without this,
+            # a generator that never waits either would keep the loop from hearing of it.
+            self._breathed = self._since_send
+            self._listen()
+            await asyncio.sleep(0)
 
     # What the guard calls.
 
@@ -261,14 +269,15 @@ class Exchange(Client):
         try:
             return await what
         except asyncio.CancelledError:
+            self._reader = None
             if task is None or not self._was_interrupted(task):
+                if self._watched:
+                    self._listen()  # whoever waited has given up, not the client
                 raise
             raise TooSlow from None
         finally:
             self._reader = None
             self._waited += monotonic() - self._since_receive
-            if self._watched:
-                self._listen()
 
     def _count(self, message: Message) -> None:
         if message["type"] != "http.request":
@@ -388,6 +397,7 @@ class Exchange(Client):
 
     def _opened(self, message: Message) -> Message:
         self.status = message["status"]
+        self._breathed = monotonic()
         self._trailers = message.get("trailers", False)
         headers: Iterable[tuple[bytes, bytes]] = message.get("headers", ())
         own = [(b"x-request-id", self.request_id.encode())]
@@ -400,15 +410,9 @@ class Exchange(Client):
 
     async def _deliver(self, message: Message) -> None:
         task = self._sender = asyncio.current_task()
-        now = self._since_send = monotonic()
+        self._since_send = monotonic()
         try:
             await self._send(message)
-            if now - self._breathed > _BREATH and not self.finished:
-                # A server need not wait in send, least of all when the client has left: without
-                # this, a generator that never waits either would keep the loop from hearing of it.
-                self._breathed = now
-                self._listen()
-                await asyncio.sleep(0)
         except asyncio.CancelledError:
             if task is None or not self._was_interrupted(task):
                 raise

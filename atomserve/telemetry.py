@@ -79,8 +79,8 @@ class AccessLog:
         self._most = most
         self._waiting: list[Access] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._second = 0
-        self._prefix = ""
+        self._millis = self._second = 0
+        self._prefix = self._stamp = ""
         self.dropped = 0
 
     def record(
@@ -103,21 +103,25 @@ class AccessLog:
         if len(self._waiting) >= self._most:
             self.dropped += 1
             return
+        texts = method, path, client, route, model
+        together = "".join(texts)
+        if len(together) > MOST_TEXT or not together.isprintable():
+            method, path, client, route, model = map(clean, texts)
         self._waiting.append(
             Access(
                 self._now(),
                 "info",
                 request_id,
-                clean(method),
-                clean(path),
+                method,
+                path,
                 status,
                 round(duration * 1000, 3),
                 bytes_in,
                 bytes_out,
-                clean(client),
+                client,
                 http_version,
-                clean(route),
-                clean(model),
+                route,
+                model,
                 code,
             )
         )
@@ -153,12 +157,15 @@ class AccessLog:
             self._waiting.clear()
 
     def _now(self) -> str:
-        now = time.time()
-        second = int(now)
-        if second != self._second:
-            self._second = second
-            self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return f"{self._prefix}.{int((now - second) * 1000):03d}Z"
+        millis = int(time.time() * 1000)
+        if millis != self._millis:
+            self._millis = millis
+            second, rest = divmod(millis, 1000)
+            if second != self._second:
+                self._second = second
+                self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+            self._stamp = f"{self._prefix}.{rest:03d}Z"
+        return self._stamp
 
 
 def _encode_json(records: list[Access]) -> bytes:
