@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from contextlib import suppress
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import anyio.abc
@@ -25,9 +25,12 @@ from atomserve.settings import Limits
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
+
 _BREATH = 0.002
 _SOONEST_CHECK = 0.05
 _RETRY_BUSY = 1.0
+_LAST = frozenset({"http.response.trailers", "http.response.pathsend"})
 _END: Message = {"type": "http.response.body", "body": b"", "more_body": False}
 _GONE: Message = {"type": "http.disconnect"}
 
@@ -68,10 +71,11 @@ class Exchange(Client):
         "_breathed",
         "_cancelling",
         "_delivered",
+        "_discarding",
+        "_heard",
         "_held_back",
         "_holding",
         "_interrupted",
-        "_left",
         "_listener",
         "_pieces",
         "_reader",
@@ -120,14 +124,14 @@ class Exchange(Client):
         """The answer is complete."""
         self._pieces = self._holding = 0
         self._asked = self._delivered = self._held_back = self._watched = self._trailers = False
-        self._waited = self._since_receive = self._since_send = 0.0
-        self._breathed = self.began
+        self._discarding = False
+        self._waited = self._since_receive = self._since_send = self._breathed = 0.0
         self._reader: asyncio.Task[Any] | None = None
         self._sender: asyncio.Task[Any] | None = None
         self._interrupted: asyncio.Task[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._listener: anyio.CancelScope | None = None
-        self._left: anyio.Event | None = None
+        self._heard: anyio.Event | None = None
 
     def __repr__(self) -> str:
         state = "gone" if self.gone else "finished" if self.finished else self.status or "open"
@@ -157,9 +161,9 @@ class Exchange(Client):
             return await self._hear_of_departure()
         self._asked = True
         try:
-            message = await self._next()
+            message = await self._wait(self._receive())
             while self._delivered and message["type"] == "http.request":
-                message = await self._next()
+                message = await self._wait(self._receive())
         except TooSlow as error:
             self.failure = error
             raise
@@ -182,22 +186,30 @@ class Exchange(Client):
         if self.failure is not None and not self.status:
             return  # the failure is answered when the app has ended, whatever it says of it
         kind = message["type"]
+        streaming = False
         if kind == "http.response.start":
             message = self._opened(message)
         elif kind == "http.response.body":
             body = message.get("body", b"")
             self.bytes_out += len(body)
-            if not message.get("more_body", False) and not self._trailers:
-                if self.complete or await self._body_ended():
-                    self.finished = True
-                else:
-                    # The server stops reading a body whose answer is complete; on HTTP/2 what
-                    # still arrives would take the connection down. So the end waits: see finish.
-                    self._held_back = True
-                    message = {**message, "more_body": True}
-        elif kind == "http.response.trailers" and not message.get("more_trailers", False):
+            if message.get("more_body", False) or self._trailers:
+                streaming = True
+            elif self.complete or await self._body_ended():
+                self.finished = True
+            else:
+                # The server stops reading a body whose answer is complete; on HTTP/2 what still
+                # arrives would take the connection down. So the end waits: see finish.
+                self._held_back = True
+                message = {**message, "more_body": True}
+        elif kind in _LAST and not message.get("more_trailers", False):
             self.finished = True
         await self._deliver(message)
+        if streaming and self._since_send - self._breathed > _BREATH:
+            # A server need not wait in send, least of all when the client has left: without this,
+            # a generator that never waits either would keep the loop from hearing of it.
+            self._breathed = self._since_send
+            self._listen()
+            await asyncio.sleep(0)
 
     # What the guard calls.
 
@@ -223,8 +235,6 @@ class Exchange(Client):
             raise ClientGone("the client left")
         if not self._held_back:
             raise self.failure or Unanswered("the app returned without a complete answer")
-        if self._listener is not None:
-            self._listener.cancel()
         await self._discard()
         if self.gone:
             raise ClientGone("the client left")
@@ -248,28 +258,30 @@ class Exchange(Client):
             self._timer.cancel()
         if self._listener is not None:
             self._listener.cancel()
-        if self._left is not None:
-            self._left.set()
+        self._tell()
 
     # Reading.
 
-    async def _next(self) -> Message:
-        """Wait for the server's next message, as long as the body's rate allows."""
+    async def _wait(self, what: Awaitable[T]) -> T:
+        """Wait for the client to go on with its body; raises TooSlow when its rate is too low."""
         task = self._reader = asyncio.current_task()
         self._since_receive = monotonic()
         try:
-            return await self._receive()
+            return await what
         except asyncio.CancelledError:
+            self._reader = None
             if task is None or not self._was_interrupted(task):
+                if self._watched:
+                    self._listen()  # whoever waited has given up, not the client
                 raise
             raise TooSlow from None
         finally:
             self._reader = None
             self._waited += monotonic() - self._since_receive
-            if self._watched:
-                self._listen()
 
     def _count(self, message: Message) -> None:
+        if message["type"] != "http.request":
+            return self._depart()
         size = len(message.get("body", b""))
         self.bytes_in += size
         self._pieces += 1
@@ -277,6 +289,7 @@ class Exchange(Client):
         # earlier, which saves a turn.
         if not message.get("more_body", False) or self.bytes_in == self.declared:
             self.complete = True
+        return None
 
     def _check_limits(self, size: int) -> None:
         limits = self._bounds.limits
@@ -308,19 +321,24 @@ class Exchange(Client):
         limits = self._bounds.limits
         most = self.bytes_in + limits.body
         last = self._pieces + (pieces or limits.chunks)
+        self._discarding = self._listener is None
         with suppress(TooSlow):
-            while not self.complete and self.bytes_in <= most and self._pieces < last:
-                message = await self._next()
-                if message["type"] != "http.request":
-                    return self._depart()
-                self._count(message)
-        return None
+            while not (self.complete or self.gone):
+                if self._discarding:
+                    self._count(await self._wait(self._receive()))
+                else:
+                    await self._wait(self._news())
+                if self.bytes_in > most or self._pieces >= last:
+                    break
+        self._discarding = False
 
     # Listening.
 
     def _listen(self) -> None:
         """Start listening, if nobody else is reading and the app has nothing left to read."""
-        if self._listener is not None or self._reader is not None or self.finished or self.gone:
+        if self._listener is not None or self._reader is not None or self._discarding:
+            return
+        if self.finished or self.gone:
             return
         # An app that answers in a stream without having asked for the body must not keep the
         # server from reading on; one that has asked is trusted to go on reading.
@@ -336,25 +354,32 @@ class Exchange(Client):
         most, last = self.bytes_in + limits.body, self._pieces + limits.chunks
         with scope:
             try:
-                while not self.finished:
-                    message = await self._receive()
-                    if message["type"] != "http.request":
-                        return self._depart()
-                    self._count(message)
+                while not (self.finished or self.gone):
+                    self._count(await self._receive())
+                    self._tell()
                     if self.bytes_in > most or self._pieces > last:
-                        return self._depart()
+                        self._depart()
             except Exception:  # the group is shared: a server's fault here must not end all others
                 log.exception("http.receive_failed", request_id=self.request_id)
-        return None
 
     async def _hear_of_departure(self) -> Message:
-        if (self.complete or self.bodiless) and not self._delivered:
-            self._delivered = True
-            return {"type": "http.request", "body": b"", "more_body": False}
-        if self._left is None:
-            self._left = anyio.Event()
-        await self._left.wait()
+        while not (self.gone or self.finished):
+            if (self.complete or self.bodiless) and not self._delivered:
+                self._delivered = True
+                return {"type": "http.request", "body": b"", "more_body": False}
+            await self._news()
         return _GONE
+
+    async def _news(self) -> None:
+        """Wait until another task has read something."""
+        if self._heard is None:
+            self._heard = anyio.Event()
+        await self._heard.wait()
+
+    def _tell(self) -> None:
+        heard, self._heard = self._heard, None
+        if heard is not None:
+            heard.set()
 
     def _depart(self) -> None:
         if self.finished or self.gone:
@@ -366,13 +391,13 @@ class Exchange(Client):
                 callback()
             except Exception:  # the others still have to hear of it
                 log.exception("http.on_gone_failed", request_id=self.request_id)
-        if self._left is not None:
-            self._left.set()
+        self._tell()
 
     # Sending.
 
     def _opened(self, message: Message) -> Message:
         self.status = message["status"]
+        self._breathed = monotonic()
         self._trailers = message.get("trailers", False)
         headers: Iterable[tuple[bytes, bytes]] = message.get("headers", ())
         own = [(b"x-request-id", self.request_id.encode())]
@@ -385,14 +410,9 @@ class Exchange(Client):
 
     async def _deliver(self, message: Message) -> None:
         task = self._sender = asyncio.current_task()
-        now = self._since_send = monotonic()
+        self._since_send = monotonic()
         try:
             await self._send(message)
-            if now - self._breathed > _BREATH and not self.finished:
-                # A server need not wait in send, least of all when the client has left: without
-                # this, a generator that never waits either would keep the loop from hearing of it.
-                self._breathed = now
-                await asyncio.sleep(0)
         except asyncio.CancelledError:
             if task is None or not self._was_interrupted(task):
                 raise

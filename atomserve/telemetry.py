@@ -79,8 +79,8 @@ class AccessLog:
         self._most = most
         self._waiting: list[Access] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._second = 0
-        self._prefix = ""
+        self._millis = self._second = 0
+        self._prefix = self._stamp = ""
         self.dropped = 0
 
     def record(
@@ -103,26 +103,35 @@ class AccessLog:
         if len(self._waiting) >= self._most:
             self.dropped += 1
             return
+        texts = method, path, client, route, model
+        together = "".join(texts)
+        if len(together) > MOST_TEXT or not together.isprintable():
+            method, path, client, route, model = map(clean, texts)
         self._waiting.append(
             Access(
                 self._now(),
                 "info",
                 request_id,
-                clean(method),
-                clean(path),
+                method,
+                path,
                 status,
                 round(duration * 1000, 3),
                 bytes_in,
                 bytes_out,
-                clean(client),
+                client,
                 http_version,
-                clean(route),
-                clean(model),
+                route,
+                model,
                 code,
             )
         )
         if self._timer is None:
             self._write_later()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits to be written."""
+        return self._timer is None
 
     def flush(self) -> None:
         """Write what waits, as far as the reader takes it."""
@@ -148,12 +157,15 @@ class AccessLog:
             self._waiting.clear()
 
     def _now(self) -> str:
-        now = time.time()
-        second = int(now)
-        if second != self._second:
-            self._second = second
-            self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return f"{self._prefix}.{int((now - second) * 1000):03d}Z"
+        millis = int(time.time() * 1000)
+        if millis != self._millis:
+            self._millis = millis
+            second, rest = divmod(millis, 1000)
+            if second != self._second:
+                self._second = second
+                self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+            self._stamp = f"{self._prefix}.{rest:03d}Z"
+        return self._stamp
 
 
 def _encode_json(records: list[Access]) -> bytes:
@@ -172,14 +184,23 @@ _encoder = msgspec.json.Encoder()
 
 
 def _bounded(value: Any) -> Any:
-    if isinstance(value, str):
-        return clean(value)
-    if value is None or isinstance(value, bool | int | float):
-        return value
+    """Return ``value`` as something that every encoder takes: text, a number, a list of these."""
     if isinstance(value, list | tuple):
-        return [_bounded(item) for item in value[:_MOST_ITEMS]]
+        return [_bounded_item(item) for item in value[:_MOST_ITEMS]]
+    return _bounded_item(value)
+
+
+def _bounded_item(value: Any) -> str | int | float | None:
+    if value is None or value is True or value is False:
+        return value
     try:
-        return clean(repr(value))
+        if isinstance(value, str):
+            return clean(str(value))
+        if isinstance(value, float):
+            return float(value)
+        if isinstance(value, int) and value.bit_length() < 64:
+            return int(value)
+        return clean(hex(value) if isinstance(value, int) else repr(value))
     except Exception:  # noqa: BLE001 - a stranger's __repr__ must not end whoever logs
         return f"<{type(value).__name__}>"
 
@@ -198,10 +219,7 @@ def _bound(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[s
 
 
 def _as_json(_: Any, __: str, event: MutableMapping[str, Any]) -> bytes:
-    try:
-        return _encoder.encode(event)
-    except (ValueError, OverflowError, RecursionError):  # an integer past 64 bits, a list in itself
-        return _encoder.encode({name: ascii(value) for name, value in event.items()})
+    return _encoder.encode(event)
 
 
 class _Lines:

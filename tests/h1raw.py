@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -57,6 +59,9 @@ class H1:
         await self._read.receive_exactly(2)
         return data
 
+    async def exactly(self, size: int) -> bytes:
+        return await self._read.receive_exactly(size)
+
     async def closed(self) -> bool:
         """Wait until the server closes; anything that it sends before is a failure."""
         try:
@@ -67,9 +72,6 @@ class H1:
 
     async def abort(self) -> None:
         """Leave without a word: RST rather than FIN."""
-        import socket
-        import struct
-
         raw = self.stream.extra(anyio.abc.SocketAttribute.raw_socket)
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         await self.stream.aclose()

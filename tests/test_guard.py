@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import h1raw
 import h2raw
 import pytest
@@ -95,6 +96,8 @@ async def guarded(
             yield guard, port, log
             with anyio.fail_after(3):
                 await guard.idle()
+                while any("_hear" in repr(task.coro) for task in anyio.get_running_tasks()):
+                    await anyio.lowlevel.checkpoint()
             assert guard.bytes_held == 0
     log.close()
 
@@ -203,6 +206,12 @@ async def test_a_starlette_application_serves_and_streams_behind_the_guard() -> 
 # What the head alone refuses.
 
 
+UPGRADE = [
+    "upgrade: websocket",
+    "connection: upgrade",
+    "sec-websocket-version: 13",
+    "sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==",
+]
 REFUSED = {
     "length-and-coding": (post("/", "transfer-encoding: chunked", body=b"0\r\n\r\n"), 400),
     "two-lengths": (post("/", "content-length: 3", body=b""), 400),
@@ -246,14 +255,8 @@ async def test_too_many_fields_on_http2_end_one_stream_only() -> None:
 
 
 async def test_a_websocket_with_too_many_fields_is_refused() -> None:
-    fields = [
-        "upgrade: websocket",
-        "connection: upgrade",
-        "sec-websocket-version: 13",
-        "sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==",
-    ]
     async with guarded(unreachable) as (_, port, log), h1raw.connect(port) as client:
-        await client.send(get("/", *fields, *(f"x-{n}: 1" for n in range(101))))
+        await client.send(get("/", *UPGRADE, *(f"x-{n}: 1" for n in range(101))))
         answer = await client.answer()
         assert (answer.status, code_of(answer.body)) == (431, "headers_too_large")
         assert (await log.next())["status"] == 431
@@ -266,17 +269,32 @@ async def test_a_websocket_passes_and_is_recorded_once_at_its_end() -> None:
         await send({"type": "websocket.accept"})
         await send({"type": "websocket.close"})
 
-    fields = [
-        "upgrade: websocket",
-        "connection: upgrade",
-        "sec-websocket-version: 13",
-        "sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==",
-    ]
     async with guarded(accept) as (_, port, log), h1raw.connect(port) as client:
-        await client.send(get("/ws", *fields))
+        await client.send(get("/ws", *UPGRADE))
         assert (await client.head()).status == 101
         record = await log.next()
         assert (record["status"], record["model"], record["path"]) == (101, "echo", "/ws")
+
+
+@pytest.mark.parametrize("accepted", [False, True])
+async def test_a_websocket_whose_app_fails_is_refused_or_closed(accepted: bool) -> None:
+    async def fail(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        if accepted:
+            await send({"type": "websocket.accept"})
+        raise RuntimeError("broken")
+
+    async with guarded(fail) as (guard, port, log), h1raw.connect(port) as client:
+        await client.send(get("/", *UPGRADE))
+        if accepted:
+            assert (await client.head()).status == 101
+            assert await client.exactly(4) == b"\x88\x02" + (1011).to_bytes(2, "big")
+        else:
+            answer = await client.answer()
+            assert (answer.status, code_of(answer.body)) == (500, "internal")
+        record = await log.next()
+        assert (record["status"], record["code"]) == (101 if accepted else 500, "internal")
+        assert guard.in_flight == 0
 
 
 # Bodies that are too large.
@@ -539,11 +557,13 @@ async def test_nobody_is_told_of_a_departure_after_the_answer() -> None:
     assert gone == []
 
 
-async def test_an_app_that_listens_itself_hears_the_disconnect() -> None:
+@pytest.mark.parametrize("late", [False, True])
+async def test_an_app_that_listens_itself_hears_the_disconnect(late: bool) -> None:
     heard: list[Message] = []
 
     async def listen(scope: Scope, receive: Receive, send: Send) -> None:
-        await anyio.sleep(0.03)
+        if late:
+            await anyio.sleep(0.03)
         await read(receive)
         heard.append(await receive())
         heard.append(await receive())
@@ -554,6 +574,42 @@ async def test_an_app_that_listens_itself_hears_the_disconnect() -> None:
             await anyio.sleep(0.05)
         await guard.idle()
     assert [message["type"] for message in heard] == ["http.disconnect"] * 2
+
+
+async def test_an_app_may_give_up_listening_and_is_still_told() -> None:
+    noticed = anyio.Event()
+
+    async def listen(scope: Scope, receive: Receive, send: Send) -> None:
+        await read(receive)
+        with anyio.move_on_after(0.04):
+            await receive()
+        request = Request(scope, receive)
+        assert not await request.is_disconnected()
+        client_of(scope).on_gone(noticed.set)
+        await noticed.wait()
+        assert await request.is_disconnected()
+
+    async with guarded(listen) as (guard, port, log):
+        async with h1raw.connect(port) as client:
+            await client.send(post(body=b"x"))
+            await anyio.sleep(0.1)
+        await guard.idle()
+        assert (await log.next())["code"] == "abandoned"
+
+
+async def test_one_callback_that_fails_does_not_keep_the_others_from_hearing() -> None:
+    noticed = anyio.Event()
+
+    async def wait(scope: Scope, receive: Receive, send: Send) -> None:
+        client_of(scope).on_gone([].pop)
+        client_of(scope).on_gone(noticed.set)
+        await noticed.wait()
+
+    async with guarded(wait) as (guard, port, _log):
+        async with h1raw.connect(port) as client:
+            await client.send(get())
+            await anyio.sleep(0.04)
+        await guard.idle()
 
 
 @pytest.mark.parametrize("abort", [False, True])
