@@ -6,35 +6,46 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from atomserve.jobs import Job
+import msgspec
+
+from atomserve.jobs import Holder, Job
+from atomserve.loops import Mailbox
+from atomserve.options import Options
 from atomserve.signature import Signature
 
 
-class Slot(Protocol):
+class Slot(Holder, Protocol):
     """One running copy of a wrapper.
 
     ``run`` is called on the event loop and returns at once; the jobs' replies are ended there
-    later. ``room`` says how many more jobs it takes now; ``on_room``, set by the engine, is called
-    on the loop whenever that grew.
+    later. ``room`` says how many more jobs it takes now.
     """
-
-    on_room: Callable[[], None]
 
     @property
     def room(self) -> int: ...
 
     def run(self, jobs: Sequence[Job]) -> None: ...
 
-    def abandon(self, job: Job) -> None:
-        """Nobody waits for ``job`` any more: stop it if that is possible."""
+
+class Opened(msgspec.Struct, frozen=True):
+    """A model ready to work."""
+
+    signature: Signature
+    slots: Sequence[Slot]
 
 
 class Backend(Protocol):
     """Opens the slots of one model and closes them again."""
 
-    def open(self) -> AbstractAsyncContextManager[tuple[Signature, Sequence[Slot]]]:
-        """Start every slot: load, then examples.
+    options: Options
+
+    def open(
+        self, mailbox: Mailbox, on_room: Callable[[], None]
+    ) -> AbstractAsyncContextManager[Opened]:
+        """Start every slot: load, then examples; stop them at the end, bounded.
+
+        ``on_room`` is called on the loop whenever a slot's room grew.
 
         Raises:
-            PluginError: the wrapper cannot be loaded; the message names plugin and cause.
+            PluginError: the wrapper cannot be loaded; the message names model and cause.
         """

@@ -6,6 +6,7 @@ Pure decisions: nothing here waits, reads a clock or performs I/O.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Literal, Protocol
 
 import msgspec
@@ -20,7 +21,7 @@ AnswerForm = Literal["json", "msgpack", "npy", "media"]
 """How an answer is written: ``media`` is the bytes of a picture, sound, film or blob."""
 
 
-class Payload(msgspec.Struct, frozen=True, kw_only=True):
+class Payload(msgspec.Struct, kw_only=True):
     """A request as it came, to be decoded where the slot lives."""
 
     form: Form = "json"
@@ -63,21 +64,21 @@ class Reply(Protocol):
 class Items(Protocol):
     """What a session's client sends, read by the slot's thread."""
 
-    def __next__(self) -> Payload:
-        """Wait for the next item.
+    def __iter__(self) -> Iterator[Payload]:
+        """Wait for each item in turn; ends when the client sends no more, or left."""
 
-        Raises:
-            StopIteration: the client sends no more.
-            Abandoned: the client left.
-        """
 
-    def __iter__(self) -> Items: ...
+class Holder(Protocol):
+    """Who has a job in its hands: the lane while it waits, the slot while it runs."""
+
+    def drop(self, job: Job) -> None:
+        """Nobody waits for ``job`` any more: stop it if that is possible."""
 
 
 class Job:
-    """A request with its deadline and the place its answers go."""
+    """A request with its deadline, the place its answers go, and who holds it."""
 
-    __slots__ = ("context", "items", "payload", "reply")
+    __slots__ = ("context", "holder", "items", "payload", "reply")
 
     def __init__(
         self, payload: Payload, context: Context, reply: Reply, items: Items | None = None
@@ -86,10 +87,29 @@ class Job:
         self.context = context
         self.reply = reply
         self.items = items
+        self.holder: Holder | None = None
+
+    @property
+    def started(self) -> bool:
+        """A slot has taken it."""
+        return self.holder is not None and not isinstance(self.holder, Lane)
 
     def expired(self, now: float) -> bool:
+        """Say whether the deadline has passed at ``now``, on the context's clock."""
         deadline = self.context.deadline
         return deadline is not None and deadline <= now
+
+    def give_up(self, error: AtomError) -> None:
+        """End the job with ``error`` because nobody waits any more; a no-op once it has ended."""
+        if not self.reply.ended:
+            self.reply.fail(error)
+            self.walk_away()
+
+    def walk_away(self) -> None:
+        """Tell whoever holds the job, and its wrapper, that nobody waits any more."""
+        self.context.cancelled = True
+        if self.holder is not None:
+            self.holder.drop(self)
 
     def __repr__(self) -> str:
         state = "ended" if self.reply.ended else "live"
@@ -125,6 +145,7 @@ class Lane:
         if self.full:
             raise self.refusal()
         self._waiting[job] = None
+        job.holder = self
 
     def refusal(self) -> Overloaded:
         """Say that this lane is full."""
@@ -133,8 +154,8 @@ class Lane:
             retry_after=1.0,
         )
 
-    def withdraw(self, job: Job) -> None:
-        """Forget ``job`` if it still waits; its place is free at once."""
+    def drop(self, job: Job) -> None:
+        """Forget ``job``; its place is free at once."""
         self._waiting.pop(job, None)
 
     def take(self, most: int, now: float) -> list[Job]:

@@ -1,21 +1,18 @@
 """How answers come back to whoever waits for them: one future, or a bounded stream.
 
-Bare futures instead of AnyIO's events: a job's reply is made for every request, and the engine's
-benchmark (`benchmarks/engine_rate.py`) is a tenth faster with them.
+Bare futures instead of AnyIO's events: a reply is made for every request
+(`benchmarks/engine_rate.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 from atomserve.errors import AtomError
 from atomserve.jobs import Answer
-
-CREDIT_ITEMS = 8
-"""Answers of a stream that may be on their way unread."""
 
 
 class One:
@@ -49,9 +46,10 @@ class Many:
     """The reply of a streaming job: iterate over its answers; a failure is raised at its place.
 
     ``consumed`` is called on the loop for each answer read, so that the slot may send one more.
+    How many may wait unread is the slot's to bound.
     """
 
-    __slots__ = ("_arrived", "_ended", "_error", "_queue", "consumed", "on_answer")
+    __slots__ = ("_arrived", "_ended", "_error", "_queue", "consumed")
 
     def __init__(self) -> None:
         self._queue: deque[Answer] = deque()
@@ -59,7 +57,6 @@ class Many:
         self._ended = False
         self._error: AtomError | None = None
         self.consumed: Callable[[], None] = _nothing
-        self.on_answer: Callable[[], None] = _nothing
 
     @property
     def ended(self) -> bool:
@@ -68,7 +65,6 @@ class Many:
     def answer(self, answer: Answer) -> None:
         if not self._ended:
             self._queue.append(answer)
-            self.on_answer()
             self._wake()
 
     def end(self) -> None:
@@ -84,17 +80,20 @@ class Many:
         if self._arrived is not None and not self._arrived.done():
             self._arrived.set_result(None)
 
-    async def __aiter__(self) -> AsyncIterator[Answer]:
-        while True:
-            while self._queue:
-                yield self._queue.popleft()
-                self.consumed()
+    def __aiter__(self) -> Many:
+        return self
+
+    async def __anext__(self) -> Answer:
+        while not self._queue:
+            if self._error is not None:
+                raise self._error
             if self._ended:
-                if self._error is not None:
-                    raise self._error
-                return
+                raise StopAsyncIteration
             self._arrived = asyncio.get_running_loop().create_future()
             await self._arrived
+        answer = self._queue.popleft()
+        self.consumed()
+        return answer
 
 
 def _nothing() -> None:

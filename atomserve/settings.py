@@ -1,93 +1,198 @@
-"""What the operator decided: decoded once, frozen, every value with its origin."""
+"""What the operator decided: decoded once, frozen, each setting described by its annotation."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import ipaddress
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
+
+from atomserve.units import Bytes, Rate, Seconds, Timeout
 
 MiB = 1024 * 1024
 
+MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z"
+
+Count = Annotated[int, Meta(ge=1)]
 Executor = Literal["process", "thread"]
+ModelName = Annotated[str, Meta(pattern=MODEL_NAME)]
+NotEmpty = Annotated[str, Meta(min_length=1)]
+Origin = Annotated[
+    str,
+    Meta(
+        pattern=r"^(\*|null|[a-z][a-z0-9+.-]*://[^/\s]+)\Z",
+        extra={"form": "origin (https://example.org, or *)"},
+    ),
+]
+Prefix = Annotated[
+    str,
+    Meta(
+        pattern=r"^(/[A-Za-z0-9._~-]+)*\Z",
+        extra={"form": "path that begins with / and does not end with one"},
+    ),
+]
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Bounds on what one client, and all clients together, may make the server hold."""
 
-    body: int = 64 * MiB
-    """Largest request body, bytes."""
-    bodies_in_flight: int = 512 * MiB
-    """All request bodies held at once, bytes."""
-    headers: int = 100
-    """Most header fields of a request."""
-    header_bytes: int = 32 * 1024
-    """Most bytes of a request's header fields, names and values together."""
-    min_rate: int = 1024
-    """Slowest body, bytes per second, once ``min_rate_grace`` has passed."""
-    min_rate_grace: float = 10.0
-    """Seconds before ``min_rate`` counts."""
-    chunks: int = 65_536
-    """Most pieces that a body may arrive in."""
+    body: Annotated[Bytes, Meta(description="Largest request body.")] = 64 * MiB
+    bodies_in_flight: Annotated[
+        Bytes, Meta(description="All request bodies held at once, together.")
+    ] = 512 * MiB
+    headers: Annotated[Count, Meta(description="Most header fields of a request.")] = 100
+    header_bytes: Annotated[
+        Bytes, Meta(description="All header fields of a request, names and values together.")
+    ] = 32 * 1024
+    min_rate: Annotated[
+        Rate, Meta(description="Slowest body that is waited for, after `limits.min_rate_grace`.")
+    ] = 1024
+    min_rate_grace: Annotated[
+        Seconds, Meta(description="How long a body may be slower than `limits.min_rate`.")
+    ] = 10.0
+    chunks: Annotated[Count, Meta(description="Most pieces that a body may arrive in.")] = 65_536
 
 
 class Cors(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which web pages of other origins may call; nobody unless origins are listed."""
 
-    origins: tuple[str, ...] = ()
-    methods: tuple[str, ...] = ("GET", "POST", "OPTIONS")
-    headers: tuple[str, ...] = ("*",)
-    credentials: bool = False
-    max_age: int = 600
+    origins: Annotated[
+        tuple[Origin, ...], Meta(description="Origins whose pages may call; `*` is any of them.")
+    ] = ()
+    methods: Annotated[
+        tuple[NotEmpty, ...], Meta(description="Methods that those pages may use.")
+    ] = ("GET", "POST", "OPTIONS")
+    headers: Annotated[
+        tuple[NotEmpty, ...], Meta(description="Request headers that those pages may send.")
+    ] = ("*",)
+    credentials: Annotated[
+        bool, Meta(description="Whether those pages may send cookies and credentials.")
+    ] = False
+    max_age: Annotated[
+        int, Meta(ge=0, description="Seconds for which a browser may keep a preflight's answer.")
+    ] = 600
 
 
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the operator says of one model; the wrapper's class attributes decide the rest."""
 
-    plugin: str | None = None
-    """Which plugin this model serves, as for ``--plugins``; the model's own name if unset."""
-    executor: Executor | None = None
-    slots: int | None = None
-    capacity: int | None = None
-    timeout: float | None = None
-    grace: float | None = None
-    startup_timeout: float | None = None
-    stream_timeout: float | None = None
-    queue_size: int | None = None
-    config: dict[str, Any] = {}
-    """Handed to ``Wrapper.load``."""
+    plugin: Annotated[
+        NotEmpty | None,
+        Meta(description="What to serve, as for `--plugins`; if unset, the plugin of this name."),
+    ] = None
+    executor: Annotated[Executor | None, Meta(description="Where the slots run.")] = None
+    slots: Annotated[Count | None, Meta(description="Running copies of the wrapper.")] = None
+    capacity: Annotated[
+        Count | None, Meta(description="Requests that one copy may run at once.")
+    ] = None
+    timeout: Annotated[
+        Timeout | None,
+        Meta(description="How long a request may take, waiting included; per item of a stream."),
+    ] = None
+    grace: Annotated[
+        Seconds | None,
+        Meta(description="How long after the timeout a busy slot counts as hung."),
+    ] = None
+    startup_timeout: Annotated[
+        Timeout | None, Meta(description="How long `load` and the examples may take.")
+    ] = None
+    stream_timeout: Annotated[
+        Timeout | None, Meta(description="How long a whole stream may take.")
+    ] = None
+    queue_size: Annotated[
+        Count | None, Meta(description="Requests that may wait for a slot; one more is refused.")
+    ] = None
+    config: Annotated[
+        dict[str, Any], Meta(description="The plugin's own configuration, handed to `load`.")
+    ] = {}
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole configuration of one instance."""
 
-    plugins: tuple[str, ...] = ()
-    host: str = "127.0.0.1"
-    port: int = 8000
-    """0 takes a free port; it is printed."""
-    uds: str | None = None
-    """A unix socket's path, instead of host and port."""
-    api_processes: int = 1
-    server: Literal["hypercorn"] = "hypercorn"
-    executor: Executor | None = None
-    slots: int | None = None
-    prefix: str = ""
-    certfile: str | None = None
-    keyfile: str | None = None
-    log_format: Literal["json", "console"] = "json"
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    access_log: bool = True
-    drain_delay: float = 5.0
-    """Seconds during which a draining server still accepts."""
-    drain_timeout: float = 20.0
-    """Seconds that requests in flight get to finish."""
-    unload_timeout: float = 5.0
-    """Seconds that a wrapper's ``unload`` gets."""
-    keep_alive: float = 75.0
-    header_timeout: float = 10.0
-    readiness: Literal["all", "any"] = "all"
-    docs: bool = True
+    plugins: Annotated[
+        tuple[NotEmpty, ...],
+        Meta(
+            description="What to serve: `[NAME=]` and then an installed plugin's name, "
+            "`package.module:Class` or `path/to/file.py[:Class]`."
+        ),
+    ] = ()
+    host: Annotated[NotEmpty, Meta(description="Address to listen on.")] = "127.0.0.1"
+    port: Annotated[
+        int, Meta(ge=0, le=65_535, description="Port to listen on; 0 takes a free one, printed.")
+    ] = 8000
+    uds: Annotated[
+        NotEmpty | None,
+        Meta(description="Path of a unix socket to listen on instead of host and port."),
+    ] = None
+    api_processes: Annotated[Count, Meta(description="Processes that speak HTTP.")] = 1
+    server: Annotated[Literal["hypercorn"], Meta(description="The HTTP server.")] = "hypercorn"
+    executor: Annotated[
+        Executor | None, Meta(description="Where slots run, for models that do not say.")
+    ] = None
+    slots: Annotated[
+        Count | None, Meta(description="Copies of each wrapper, for models that do not say.")
+    ] = None
+    prefix: Annotated[
+        Prefix, Meta(description="Put before every route but the health probes and the metrics.")
+    ] = ""
+    certfile: Annotated[
+        NotEmpty | None, Meta(description="TLS certificate chain, PEM; needs `keyfile`.")
+    ] = None
+    keyfile: Annotated[
+        NotEmpty | None,
+        Meta(description="TLS private key of that certificate, PEM; needs `certfile`."),
+    ] = None
+    log_format: Annotated[
+        Literal["json", "console"], Meta(description="Log lines for programs or for people.")
+    ] = "json"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="Least level logged.")
+    ] = "info"
+    access_log: Annotated[bool, Meta(description="Whether each request leaves a record.")] = True
+    drain_delay: Annotated[
+        Seconds, Meta(description="How long a stopping server still accepts requests.")
+    ] = 5.0
+    drain_timeout: Annotated[
+        Seconds, Meta(description="How long requests in flight get to finish at the stop.")
+    ] = 20.0
+    unload_timeout: Annotated[
+        Seconds, Meta(description="How long a wrapper's `unload` may take.")
+    ] = 5.0
+    keep_alive: Annotated[
+        Seconds, Meta(description="How long a connection without a request stays open.")
+    ] = 75.0
+    header_timeout: Annotated[
+        Timeout, Meta(description="How long a request's headers may take to arrive.")
+    ] = 10.0
+    readiness: Annotated[
+        Literal["all", "any"], Meta(description="How many models must be up for ready.")
+    ] = "all"
+    docs: Annotated[
+        bool, Meta(description="Whether `/openapi.json` and the pages under `/docs` are served.")
+    ] = True
     limits: Limits = Limits()
     cors: Cors = Cors()
-    trusted_proxies: tuple[str, ...] = ()
-    """Addresses or networks whose Forwarded headers are believed."""
-    models: dict[str, ModelSettings] = {}
+    trusted_proxies: Annotated[
+        tuple[NotEmpty, ...],
+        Meta(description="Addresses or networks whose Forwarded headers are believed."),
+    ] = ()
+    models: dict[ModelName, ModelSettings] = {}
+
+
+def conflicts(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Yield what no single value shows to be wrong: the setting's path, and what to do."""
+    if settings.certfile and not settings.keyfile:
+        yield "certfile", "a certificate needs its private key: set keyfile too"
+    if settings.keyfile and not settings.certfile:
+        yield "keyfile", "a private key needs its certificate: set certfile too"
+    if settings.cors.credentials and "*" in settings.cors.origins:
+        yield "cors.credentials", "not for origin *: list the origins that may send credentials"
+    for network in settings.trusted_proxies:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError as exc:
+            message = f"{exc}: write an address or a network, such as 10.0.0.0/8"
+            yield "trusted_proxies", message

@@ -98,6 +98,12 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     config: Any = dict
     """What ``load`` wants its configuration to be."""
 
+    def request_of(self, values: tuple[Any, ...]) -> Any:
+        """Make one request of a batch, or one item of a session, from its inputs' values."""
+        if self.request is None:
+            return values[0]
+        return self.request(**dict(zip(self.inputs.__struct_fields__, values, strict=True)))
+
 
 def read_contract(cls: type[Wrapper], *, plugin: str = "") -> Contract:
     """Read and check what ``cls`` says of itself.
@@ -108,24 +114,32 @@ def read_contract(cls: type[Wrapper], *, plugin: str = "") -> Contract:
     return _Reader(cls, plugin or cls.__name__).read()
 
 
-def describe(name: str, annotation: Any, schema: dict[str, Any], required: bool = True) -> Field:
-    """Describe one input or output as data."""
+def describe(
+    name: str,
+    annotation: Any,
+    schema: dict[str, Any],
+    definitions: dict[str, Any],
+    required: bool = True,
+) -> Field:
+    """Describe one input or output as data; ``definitions`` holds what ``schema`` refers to."""
     spec = field_of(annotation)
     return Field(
         name=name,
         kind=kind_of(annotation),
         schema=schema,
         required=required,
-        scalar=_is_scalar(schema) and (spec is None or spec.kind == "text"),
+        scalar=_is_scalar(schema, definitions) and (spec is None or spec.kind == "text"),
         dtype=getattr(spec, "dtype", ""),
         dims=getattr(spec, "shape", None),
         media_type=spec.media_type if spec is not None else "",
     )
 
 
-def _is_scalar(schema: dict[str, Any]) -> bool:
+def _is_scalar(schema: dict[str, Any], definitions: dict[str, Any]) -> bool:
+    if "$ref" in schema:
+        schema = definitions[schema["$ref"].rpartition("/")[2]]
     if "anyOf" in schema:
-        return all(_is_scalar(choice) for choice in schema["anyOf"])
+        return all(_is_scalar(choice, definitions) for choice in schema["anyOf"])
     return "enum" in schema or schema.get("type") in (
         "string",
         "number",
@@ -138,7 +152,7 @@ def _is_scalar(schema: dict[str, Any]) -> bool:
 class _Parameter(msgspec.Struct):
     name: str
     annotation: Any
-    default: Any = msgspec.NODEFAULT
+    default: Any
     keyword: bool = False
 
 
@@ -158,6 +172,9 @@ class _Reader:
         function = inspect.unwrap(getattr(self.cls, method))
         hints = self.hints(function, method)
         takes = METHODS[method]
+        is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+        if is_async and takes != "call":
+            raise self.fail(method, "is async; expected a plain method")
         parameters = self.parameters(function, method, hints)
         request = None
         if takes != "call":
@@ -183,7 +200,7 @@ class _Reader:
             positional=tuple(p.name for p in parameters if not p.keyword),
             keywords=tuple(p.name for p in parameters if p.keyword),
             request=request,
-            is_async=inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function),
+            is_async=is_async,
             config=self.config(),
         )
 
@@ -240,7 +257,7 @@ class _Reader:
             fields = class_fields(item)
             if fields is not None:
                 return [_Parameter(n, t, d, True) for n, t, d in fields], item
-        return [_Parameter("input", item)], None
+        return [_Parameter("input", item, msgspec.NODEFAULT)], None
 
     def answer(
         self, function: Callable[..., Any], method: str, annotation: Any, takes: Takes
@@ -289,10 +306,17 @@ class _Reader:
         except (TypeError, ValueError, RuntimeError, NotImplementedError) as exc:
             raise self.fail(method, f"a type has no JSON form: {exc}") from exc
         fields = tuple(
-            describe(p.name, p.annotation, schemas.inputs[p.name], p.name in schemas.required)
+            describe(
+                p.name,
+                p.annotation,
+                schemas.inputs[p.name],
+                schemas.definitions,
+                p.name in schemas.required,
+            )
             for p in parameters
         )
-        return fields, describe("output", answer, schemas.output), schemas.definitions
+        result = describe("output", answer, schemas.output, schemas.definitions)
+        return fields, result, schemas.definitions
 
     def description(self, function: Callable[..., Any]) -> str:
         own = self.cls.__doc__ if self.cls.__doc__ != Wrapper.__doc__ else ""

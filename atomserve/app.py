@@ -1,0 +1,147 @@
+"""The application that an API process serves: models behind surfaces behind the guard."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from importlib.metadata import version
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from atomserve.backend import Backend
+from atomserve.engine import Engine, Watcher
+from atomserve.errors import AtomError, MethodNotAllowed, NotFound, PluginError
+from atomserve.guard import Guard
+from atomserve.local import ThreadBackend
+from atomserve.options import class_options, decide
+from atomserve.plugins import Source, load_class, served_name
+from atomserve.runner import Runner
+from atomserve.settings import ModelSettings, Settings
+from atomserve.signature import Signature, read_contract
+from atomserve.surfaces import docs, health, native, openapi
+from atomserve.surfaces.sessions import SessionEndpoint
+from atomserve.telemetry import AccessLog
+from atomserve.wrapper import Wrapper
+
+def create(settings: Settings, sources: Sequence[Source]) -> App:
+    """Build the application; nothing runs before its lifespan begins.
+
+    Raises:
+        PluginError: a plugin cannot be imported or validated.
+    """
+    classes: dict[str, type[Wrapper]] = {}
+    for source in sources:
+        cls = load_class(source, Wrapper)
+        classes[served_name(source, cls)] = cls
+    return App(settings, {name: backend(name, cls, settings) for name, cls in classes.items()})
+
+
+def backend(name: str, cls: type[Wrapper], settings: Settings) -> Backend:
+    """Make the backend that serves ``cls`` as ``name``; raises PluginError as `create` does."""
+    model = settings.models.get(name, ModelSettings())
+    contract = read_contract(cls, plugin=name)
+    try:
+        options = decide(class_options(cls), settings, model)
+    except msgspec.ValidationError as exc:
+        raise PluginError(f"plugin {name!r}: {cls.__name__}: class attributes: {exc}") from exc
+    return ThreadBackend(
+        partial(Runner, cls, contract, model=name, config=dict(model.config)), options
+    )
+
+
+class App:
+    """An ASGI application that can be watched, drained and aborted.
+
+    Requests to a model go by a dict straight to its endpoint; all others through Starlette.
+    """
+
+    def __init__(self, settings: Settings, backends: Mapping[str, Backend]) -> None:
+        self.engine = Engine(backends, readiness=settings.readiness)
+        self._endpoints: dict[str, ASGIApp] = {}
+        for model in self.engine.models.values():
+            path = f"{settings.prefix}/v1/models/{model.name}"
+            self._endpoints[f"{path}/predict"] = native.Predict(model, f"{path}/predict")
+            self._endpoints[f"{path}/session"] = SessionEndpoint(
+                model,
+                f"{path}/session",
+                origins=settings.cors.origins,
+                largest=settings.limits.body,
+            )
+        self._others = self._starlette(settings)
+        inner: ASGIApp = self._dispatch
+        if settings.cors.origins:
+            inner = _with_cors(inner, settings)
+        access = AccessLog() if settings.access_log else None
+        self._guard = Guard(
+            inner,
+            limits=settings.limits,
+            access=access,
+            trusted_proxies=settings.trusted_proxies,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope."""
+        await self._guard(scope, receive, send)
+
+    async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._others(scope, receive, send)
+            return
+        endpoint = self._endpoints.get(scope["path"])
+        await (endpoint or self._others)(scope, receive, send)
+
+    def watch(self, watcher: Watcher) -> None:
+        """Call ``watcher(model, state, detail)`` on the loop at each change."""
+        self.engine.watch(watcher)
+
+    @property
+    def ready(self) -> bool:
+        return self.engine.ready
+
+    @property
+    def in_flight(self) -> int:
+        """Requests and WebSockets that have begun and not ended."""
+        return self._guard.in_flight
+
+    async def idle(self) -> None:
+        """Return when nothing is in flight."""
+        await self._guard.idle()
+
+    def begin_drain(self) -> None:
+        """Answer not ready from now on, and ask clients to close their connections."""
+        self.engine.draining = True
+        self._guard.draining = True
+
+    def abort(self) -> None:
+        """Let everything in flight fail as ``draining``."""
+        self.engine.abort()
+
+    def signatures(self) -> dict[str, Signature]:
+        """Return the signature of each model that has loaded."""
+        models = self.engine.models.values()
+        return {model.name: model.signature for model in models if model.signature is not None}
+
+    def _starlette(self, settings: Settings) -> Starlette:
+        prefix = settings.prefix
+        routes = [*health.routes(self.engine), *native.routes(self.engine, prefix)]
+        if settings.docs:
+            routes += openapi.routes(self.signatures, prefix=prefix)
+            routes += docs.routes(prefix)
+
+        @asynccontextmanager
+        async def lifespan(_: Starlette) -> AsyncIterator[None]:
+            async with self.engine.running():
+                yield
+
+        return Starlette(
+            routes=routes,
+            lifespan=lifespan,
+            exception_handlers={404: _not_found, 405: _not_allowed},
+        )

@@ -1,0 +1,67 @@
+"""Hypercorn's connections, with the header timeout that it lacks."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+import hypercorn.asyncio.run
+import hypercorn.config
+import hypercorn.protocol
+from hypercorn.asyncio.tcp_server import TCPServer
+from hypercorn.events import Event, Updated
+from hypercorn.protocol.h2 import H2Protocol
+
+
+class Config(hypercorn.config.Config):
+    """Hypercorn's configuration, with one more field."""
+
+    header_timeout: float = 10.0
+    """Seconds from the start of a connection until its first request's headers are there."""
+
+
+def install() -> None:
+    """Make Hypercorn use the connections of this module."""
+    hypercorn.asyncio.run.TCPServer = Connection  # type: ignore[attr-defined]
+    hypercorn.protocol.H2Protocol = Http2  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class Begun(Updated):
+    """The connection has become HTTP/2, and nothing was asked yet."""
+
+
+class Connection(TCPServer):
+    """Waits less for the first request of a connection than for the next one."""
+
+    _asked = False
+    config: Config
+
+    async def protocol_send(self, event: Event) -> None:
+        if isinstance(event, Updated):
+            self._asked = not isinstance(event, Begun) and (self._asked or not event.idle)
+        await super().protocol_send(event)
+
+    async def _idle_timeout(self) -> None:
+        if self._asked:
+            await super()._idle_timeout()
+            return
+        with anyio.move_on_after(self.config.header_timeout):
+            await super()._idle_timeout()
+            return
+        # Closing cancels the task that this is.
+        await asyncio.shield(self._initiate_server_close())
+
+
+class Http2(H2Protocol):
+    """Counts as idle from its start.
+
+    Hypercorn takes the preface for a request, and then waits for the first stream for ever.
+    """
+
+    async def initiate(self, *upgrade: Any) -> None:
+        await super().initiate(*upgrade)
+        if not upgrade:
+            await self.send(Begun(idle=True))

@@ -1,0 +1,129 @@
+"""Our own HTTP dialect: list the models, read one's signature, let one predict."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from atomserve.context import Context
+from atomserve.engine import Engine
+from atomserve.errors import BadRequest, MethodNotAllowed, UnsupportedMedia
+from atomserve.client import client_of
+from atomserve.jobs import Payload
+from atomserve.models import Model
+from atomserve.negotiation import answer_form, request_form, stream_form
+from atomserve.signature import Signature
+from atomserve.surfaces.bodies import read_body, send_answer
+from atomserve.surfaces.events import FORMATS, send_events
+from atomserve.surfaces.headers import RawHeaders
+
+
+class Predict:
+    """``POST /v1/models/{name}/predict``: one model's endpoint, a plain ASGI app."""
+
+    def __init__(self, model: Model, route: str) -> None:
+        self._model = model
+        self._route = route
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; errors are raised, for the guard to answer."""
+        model, client = self._model, client_of(scope)
+        client.model, client.route = model.name, self._route
+        if scope["method"] != "POST":
+            raise MethodNotAllowed(f"{self._route} takes POST only", allow=("POST",))
+        signature = model.check()
+        if signature.takes == "session":
+            raise BadRequest(f"model {model.name!r} takes sessions: open a WebSocket on /session")
+        head = Head(scope["headers"])
+        payload = head.payload(signature, scope["query_string"])
+        payload.body = await read_body(receive, head.length)
+        context = Context(
+            model=model.name, request_id=client.request_id, headers=RawHeaders(scope["headers"])
+        )
+        if signature.streams:
+            stream = model.stream(payload, context)
+            client.on_gone(stream.abandon)
+            return await send_events(send, stream, FORMATS[stream_form(head.accept)])
+        call = model.call(payload, context)
+        client.on_gone(call.abandon)
+        answer = await call.answer()
+        await send_answer(send, answer.body, answer.media_type)
+        return None
+
+
+class Head:
+    """What a predict request's headers say of its body and of the answer wanted."""
+
+    __slots__ = ("accept", "content_type", "length")
+
+    def __init__(self, raw: list[tuple[bytes, bytes]]) -> None:
+        self.content_type = self.accept = ""
+        self.length: int | None = None
+        for name, value in raw:
+            if name == b"content-type":
+                self.content_type = value.decode("latin-1")
+            elif name == b"accept":
+                other = value.decode("latin-1")
+                self.accept = f"{self.accept},{other}" if self.accept else other
+            elif name == b"content-length":
+                self.length = int(value)
+            elif name == b"content-encoding" and value.lower() != b"identity":
+                raise UnsupportedMedia(
+                    f"Content-Encoding {value.decode('latin-1')!r} is not taken: send it plain"
+                )
+
+    def payload(self, signature: Signature, query: bytes) -> Payload:
+        """Begin the payload of a request whose body is still to be read."""
+        form = request_form(signature, self.content_type, empty=self.length == 0)
+        answer, answer_type = ("json", "")
+        if not signature.streams:
+            answer, answer_type = answer_form(signature, self.accept)
+        return Payload(
+            form=form,
+            media_type=self.content_type,
+            query=query.decode("latin-1"),
+            answer=answer,
+            answer_type=answer_type,
+        )
+
+
+def describe(model: Model, *, full: bool) -> dict[str, Any]:
+    """Describe ``model`` for a client: its state, its signature if it has one yet."""
+    found: dict[str, Any] = {"name": model.name, "state": model.state}
+    if model.detail:
+        found["detail"] = model.detail
+    if model.signature is None:
+        return found
+    found["version"] = model.signature.version
+    found["description"] = model.signature.description
+    if full:
+        options = model.options
+        found["signature"] = model.signature
+        found["queue"] = {"waiting": model.waiting, "size": options.queue_size}
+        found["slots"] = {"count": options.slots, "capacity": options.capacity}
+        found["timeout"] = options.timeout
+    return found
+
+
+def routes(engine: Engine, prefix: str) -> list[Route]:
+    """Return the routes that list and describe models."""
+
+    async def listing(_: Request) -> Response:
+        return _json({"models": [describe(m, full=False) for m in engine.models.values()]})
+
+    async def one(request: Request) -> Response:
+        return _json(describe(engine.model(request.path_params["name"]), full=True))
+
+    return [
+        Route(f"{prefix}/v1/models", listing),
+        Route(f"{prefix}/v1/models/{{name}}", one),
+    ]
+
+
+def _json(document: object) -> Response:
+    return Response(msgspec.json.encode(document), media_type="application/json")
