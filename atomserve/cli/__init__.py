@@ -26,6 +26,7 @@ app = typer.Typer(
     name="atomserve",
     rich_markup_mode="markdown",
     add_completion=False,
+    pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (run, plugins, new, check, schema, call, config):

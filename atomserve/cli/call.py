@@ -49,8 +49,10 @@ def call(
 ) -> int:
     """Send one request to a running server and show the answer.
 
-    Examples: `atomserve call http://127.0.0.1:8000 ocr --input image=@page.png` ·
-    `atomserve call http://127.0.0.1:8000 echo -i text=hello -i number=2 --json`
+    Try:
+
+    - `atomserve call http://127.0.0.1:8000 ocr --input image=@page.png`
+    - `atomserve call http://127.0.0.1:8000 echo -i text=hello -i number=2 --json`
     """
     import httpx2
 

@@ -19,7 +19,10 @@ def check(
 
     The exit code is 0 when it may be served, and 1 when something is wrong with it.
 
-    Examples: `atomserve check ocr` · `atomserve check ./model.py:Model`
+    Try:
+
+    - `atomserve check ocr`
+    - `atomserve check ./model.py:Model`
     """
     from atomserve.cli.sources import find
     from atomserve.cli.terminal import complain

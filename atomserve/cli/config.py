@@ -20,7 +20,10 @@ def config(
 
     It reads what `atomserve run` would: flags, then the environment, then the settings file.
 
-    Examples: `atomserve config` · `atomserve config --config production.toml --json`
+    Try:
+
+    - `atomserve config`
+    - `atomserve config --config production.toml --json`
     """
     from atomserve.configuration import explain
 

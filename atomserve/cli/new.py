@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import keyword
 import re
-from importlib.metadata import version
 from pathlib import Path
 from string import Template
 from typing import Annotated
@@ -23,8 +22,13 @@ def new(
 ) -> int:
     """Write the project of a new plugin: a package, its metadata, its test.
 
-    Examples: `atomserve new sentiment` · `atomserve new image-size --path plugins`
+    Try:
+
+    - `atomserve new sentiment`
+    - `atomserve new image-size --path plugins`
     """
+    from importlib.metadata import version
+
     from atomserve.errors import ConfigError
 
     if not NAME.fullmatch(name) or keyword.iskeyword(name):

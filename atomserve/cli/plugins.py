@@ -20,7 +20,10 @@ def plugins(
 ) -> int:
     """List the installed plugins; none is imported unless `--check` asks for it.
 
-    Examples: `atomserve plugins` · `atomserve plugins --check --json`
+    Try:
+
+    - `atomserve plugins`
+    - `atomserve plugins --check --json`
     """
     from atomserve.plugins import installed
 

@@ -9,8 +9,11 @@ from atomserve.cli.flags import Loaded, with_settings
 def run(loaded: Loaded) -> int:
     """Serve plugins over HTTP/1.1 and HTTP/2 until Ctrl-C or SIGTERM.
 
-    Examples: `atomserve run --plugins ocr` · `atomserve run --plugins ./model.py --port 0` ·
-    `atomserve run --plugins en=ocr,package.module:Class --certfile cert.pem --keyfile key.pem`
+    Try:
+
+    - `atomserve run --plugins ocr`
+    - `atomserve run --plugins ./model.py --port 0`
+    - `atomserve run --plugins en=ocr,package.module:Class --certfile cert.pem --keyfile key.pem`
     """
     from atomserve import supervisor
     from atomserve.cli.progress import Progress

@@ -23,7 +23,10 @@ def schema(
 ) -> int:
     """Print a plugin's OpenAPI document, or its signature as JSON. It is imported, not loaded.
 
-    Examples: `atomserve schema ocr > openapi.json` · `atomserve schema ./model.py --format json`
+    Try:
+
+    - `atomserve schema ocr > openapi.json`
+    - `atomserve schema ./model.py --format json`
     """
     import msgspec
 
