@@ -62,15 +62,28 @@ class Child:
         return f"signal {-code} ({signal.strsignal(-code)})"
 
     def poll(self) -> None:
-        """Notice its death; call this at each SIGCHLD."""
-        if self._process.poll() is not None:
+        """Notice its death, and end what it has left behind; call this at each SIGCHLD."""
+        if not self.ended.is_set() and self._is_over():
+            # While it is not reaped, the number of its group belongs to nobody else.
+            self._kill_group()
+            self._process.wait()
             self.ended.set()
 
     def kill(self) -> None:
         """Kill it with everything in its process group, unless it has ended."""
-        if self._process.poll() is None:
-            with suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGKILL)
+        self.poll()
+        if not self.ended.is_set():
+            self._kill_group()
+
+    def _is_over(self) -> bool:
+        if hasattr(os, "waitid"):
+            flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+            return os.waitid(os.P_PID, self.pid, flags) is not None
+        return self._process.poll() is not None
+
+    def _kill_group(self) -> None:
+        with suppress(ProcessLookupError, PermissionError):  # the latter is macOS's for a zombie
+            os.killpg(self.pid, signal.SIGKILL)
 
     async def deliver(self) -> None:
         """Send what is posted on its channel, for as long as it listens."""

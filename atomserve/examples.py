@@ -1,68 +1,106 @@
-"""Compare what an example promised with what the wrapper answered."""
+"""The inputs of a wrapper's examples: Python values, checked as a client's would be."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from base64 import b64encode
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from atomserve.wrapper import Example
+from atomserve.answers import plain
+from atomserve.errors import Invalid
+from atomserve.fields import AudioClip, Spec, Tensor, VideoClip
+from atomserve.inputs import Input
+from atomserve.refusals import FOREIGN, at_path, refusal
+from atomserve.schemas import Marker, class_fields, mark
+from atomserve.signature import Contract
+from atomserve.tensors import checked_array, from_nested
+from atomserve.wire import read_bytes, write_json
+
+ENCODED = (Path, bytes, bytearray, memoryview)
 
 
-def check_answer(example: Example, answer: Any) -> None:
-    """Compare ``answer`` with the example's output, if it names one.
+def example_values(inputs: Mapping[str, Input], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Check an example's inputs and decode what is given encoded.
 
     Raises:
-        ValueError: they differ; the message says where.
+        AtomError: a name is unknown, a value does not fit, a file cannot be read.
     """
-    if example.output is not msgspec.UNSET:
-        _compare(example.output, answer, example.tolerance, "$")
+    values = {}
+    for name, value in given.items():
+        if name not in inputs:
+            raise Invalid(f"unknown input {name!r}; expected of: {', '.join(inputs)}")
+        try:
+            values[name] = msgspec.convert(
+                _convertible(value), inputs[name].type, dec_hook=_read_example
+            )
+        except FOREIGN as exc:
+            raise refusal(exc, at=inputs[name].path) from exc
+        except OSError as exc:
+            raise at_path(Invalid, inputs[name].path, exc) from exc
+    return values
 
 
-def _compare(expected: Any, found: Any, tolerance: float, path: str) -> None:
-    expected, found = _plain(expected), _plain(found)
-    if isinstance(expected, np.ndarray) or isinstance(found, np.ndarray):
-        _compare_arrays(np.asarray(expected), np.asarray(found), tolerance, path)
-    elif isinstance(expected, Mapping) and isinstance(found, Mapping):
-        if expected.keys() != found.keys():
-            raise ValueError(f"{path}: expected keys {sorted(expected)}, found {sorted(found)}")
-        for key, value in expected.items():
-            _compare(value, found[key], tolerance, f"{path}.{key}")
-    elif _is_list(expected) and _is_list(found):
-        if len(expected) != len(found):
-            raise ValueError(f"{path}: expected {len(expected)} items, found {len(found)}")
-        for index, value in enumerate(expected):
-            _compare(value, found[index], tolerance, f"{path}[{index}]")
-    elif _is_number(expected) and _is_number(found):
-        if not abs(expected - found) <= tolerance:
-            raise ValueError(f"{path}: expected {expected!r} ± {tolerance}, found {found!r}")
-    elif expected != found:
-        raise ValueError(f"{path}: expected {expected!r:.80}, found {found!r:.80}")
+def example_json(
+    contract: Contract, given: Mapping[str, Any], values: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Write an example's inputs in JSON; encoded media keep their bytes."""
+    written = {}
+    for field in contract.signature.inputs:
+        name, value = field.name, given.get(field.name)
+        if name not in given:
+            continue
+        if isinstance(value, ENCODED) and field.kind not in ("json", "text", "tensor"):
+            written[name] = b64encode(_bytes(value)).decode()
+            continue
+        spread = contract.spreads.get(name)
+        value = spread(values[name], write_json) if spread is not None else values[name]
+        written[name] = msgspec.to_builtins(value, enc_hook=plain)
+    return written
 
 
-def _compare_arrays(expected: Any, found: Any, tolerance: float, path: str) -> None:
-    if expected.shape != found.shape:
-        raise ValueError(f"{path}: expected shape {expected.shape}, found {found.shape}")
-    off = np.abs(expected.astype(np.float64) - found.astype(np.float64))
-    if off.size and not off.max() <= tolerance:
-        raise ValueError(f"{path}: arrays differ by up to {off.max():g}, tolerance {tolerance:g}")
+def _bytes(value: Any) -> bytes:
+    return value.read_bytes() if isinstance(value, Path) else bytes(value)
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, msgspec.Struct):
-        return msgspec.structs.asdict(value)
-    if isinstance(value, (memoryview, bytearray)):
-        return bytes(value)
-    if hasattr(value, "__dataclass_fields__"):
-        return {name: getattr(value, name) for name in value.__dataclass_fields__}
+def _convertible(value: Any) -> Any:  # noqa: PLR0911 - a table
+    """Take apart what holds fields, so that msgspec meets each of them."""
+    if isinstance(value, Path):
+        return value.read_bytes()
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, (AudioClip, VideoClip, np.ndarray)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_convertible(each) for each in value]
+    if isinstance(value, Mapping):
+        return {key: _convertible(each) for key, each in value.items()}
+    if (fields := class_fields(type(value))) and mark(type(value)).spread is not None:
+        return {name: _convertible(getattr(value, name)) for name, *_ in fields}
     return value
 
 
-def _is_list(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+def _read_example(marker: type[Marker], found: Any) -> Any:
+    spec = marker.spec
+    if isinstance(found, ENCODED):
+        return read_bytes(spec, memoryview(bytes(found)))
+    if isinstance(spec, Tensor):
+        return (
+            checked_array(spec, found)
+            if isinstance(found, np.ndarray)
+            else from_nested(spec, found)
+        )
+    if _decoded(spec, found):
+        return found
+    raise ValueError(f"{type(found).__name__}; expected encoded bytes or the path of a file")
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+def _decoded(spec: Spec, found: Any) -> bool:
+    if isinstance(found, np.ndarray):
+        shape = found.shape
+        return spec.kind == "image" and found.dtype == np.uint8 and shape[2:] == (3,)
+    wanted = {"audio": AudioClip, "video": VideoClip}.get(spec.kind)
+    return wanted is not None and isinstance(found, wanted)

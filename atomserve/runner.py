@@ -15,7 +15,7 @@ import structlog
 
 from atomserve.codecs import Codec
 from atomserve.errors import AtomError, NotReady, PluginError, PluginFailed
-from atomserve.examples import check_answer
+from atomserve.golden import check_answer
 from atomserve.jobs import Answer, AnswerForm, Payload
 from atomserve.signature import Contract, Signature
 from atomserve.wrapper import Example, Wrapper

@@ -26,6 +26,7 @@ from atomserve.fields import Kind
 from atomserve.schemas import (
     Marked,
     Rebuild,
+    Spread,
     class_fields,
     field_of,
     json_schemas,
@@ -89,6 +90,8 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     """A Struct with one field for each input."""
     rebuilds: dict[str, Rebuild]
     """Inputs to build back into the author's own classes after decoding."""
+    spreads: dict[str, Spread]
+    """Inputs that hold fields, the other way round."""
     output: Marked
     positional: tuple[str, ...]
     keywords: tuple[str, ...]
@@ -180,7 +183,7 @@ class _Reader:
         if takes != "call":
             parameters, request = self.unpacked(parameters, method)
         answer, streams = self.answer(function, method, hints.get("return", Any), takes)
-        inputs, rebuilds = self.inputs(parameters, method)
+        inputs, rebuilds, spreads = self.inputs(parameters, method)
         output = self.marked(answer, f"{method} return")
         fields, result, definitions = self.fields(parameters, answer, inputs, output.type, method)
         return Contract(
@@ -196,6 +199,7 @@ class _Reader:
             method=method,
             inputs=inputs,
             rebuilds=rebuilds,
+            spreads=spreads,
             output=output,
             positional=tuple(p.name for p in parameters if not p.keyword),
             keywords=tuple(p.name for p in parameters if p.keyword),
@@ -280,8 +284,8 @@ class _Reader:
 
     def inputs(
         self, parameters: list[_Parameter], method: str
-    ) -> tuple[type[msgspec.Struct], dict[str, Rebuild]]:
-        """Make the Struct of all inputs, and say which of them must be built back afterwards."""
+    ) -> tuple[type[msgspec.Struct], dict[str, Rebuild], dict[str, Spread]]:
+        """Make the Struct of all inputs, and say how to build them back and spread them again."""
         marked = {p.name: self.marked(p.annotation, f"{method}({p.name})") for p in parameters}
         try:
             struct = shadow(
@@ -290,7 +294,11 @@ class _Reader:
             )
         except (TypeError, ValueError) as exc:
             raise self.fail(method, str(exc)) from exc
-        return struct, {n: m.rebuild for n, m in marked.items() if m.rebuild is not None}
+        return (
+            struct,
+            {name: m.rebuild for name, m in marked.items() if m.rebuild is not None},
+            {name: m.spread for name, m in marked.items() if m.spread is not None},
+        )
 
     def marked(self, annotation: Any, where: str) -> Marked:
         try:

@@ -11,12 +11,25 @@ from typing import Any
 
 import anyio
 import anyio.abc
-import msgspec
 import structlog
 
 from atomserve import control
 from atomserve.children import Child, reap_orphans
 from atomserve.errors import ConfigError
+from atomserve.events import (
+    Bound,
+    Died,
+    Drained,
+    Draining,
+    Event,
+    Failed,
+    Killed,
+    ModelChanged,
+    NotReady,
+    Ready,
+    Serving,
+    Started,
+)
 from atomserve.listeners import AddressBusy, Listeners, listen, listen_unix
 from atomserve.settings import Settings
 
@@ -33,85 +46,6 @@ HASTE = 0.5
 """Seconds that a child gets to leave at once, before it is killed."""
 
 log = structlog.get_logger("atomserve.supervisor")
-
-
-class Bound(msgspec.Struct, frozen=True):
-    """The sockets are bound; connections wait until a process serves."""
-
-    urls: tuple[str, ...]
-
-
-class Started(msgspec.Struct, frozen=True):
-    """API process ``index`` runs, and does not serve yet."""
-
-    index: int
-    pid: int
-
-
-class ModelChanged(msgspec.Struct, frozen=True):
-    """A model entered a state in API process ``index``."""
-
-    index: int
-    model: str
-    state: str
-    detail: str
-
-
-class Serving(msgspec.Struct, frozen=True):
-    """API process ``index`` accepts connections at ``urls``."""
-
-    index: int
-    urls: tuple[str, ...]
-
-
-class Ready(msgspec.Struct, frozen=True):
-    """Every API process wants traffic."""
-
-
-class NotReady(msgspec.Struct, frozen=True):
-    """The instance was ready, and is not any more."""
-
-
-class Died(msgspec.Struct, frozen=True):
-    """API process ``index`` ended unasked; it is replaced in ``restart_in`` seconds, or never."""
-
-    index: int
-    pid: int
-    reason: str
-    restart_in: float | None
-
-
-class Draining(msgspec.Struct, frozen=True):
-    """The instance was asked to stop."""
-
-    delay: float
-    timeout: float
-
-
-class Drained(msgspec.Struct, frozen=True):
-    """The instance has stopped; ``aborted`` requests did not finish in time."""
-
-    aborted: int
-
-
-class Killed(msgspec.Struct, frozen=True):
-    """API process ``index`` did not stop when it had to, and was killed."""
-
-    index: int
-    pid: int
-
-
-class Failed(msgspec.Struct, frozen=True):
-    """The instance cannot run: one line for people, and the exit code."""
-
-    message: str
-    exit_code: int
-
-
-Event = (
-    Bound | Started | ModelChanged | Serving | Ready | NotReady
-    | Died | Draining | Drained | Killed | Failed
-)  # fmt: skip
 
 
 def run(

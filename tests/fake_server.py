@@ -16,9 +16,9 @@ class Plan(msgspec.Struct):
 
 
 def supervise(plan: Plan) -> int:
-    from atomserve import supervisor
+    from atomserve import events, supervisor
 
-    def tell(event: supervisor.Event) -> None:
+    def tell(event: events.Event) -> None:
         line = {"event": type(event).__name__, **msgspec.structs.asdict(event)}
         line["heavy"] = [name for name in HEAVY if name in sys.modules]
         sys.stdout.buffer.write(msgspec.json.encode(line) + b"\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -99,6 +100,10 @@ class FakeApplication:
             os._exit(9)
         elif path == "/version":
             body = f"{scope['scheme']} {scope['http_version']}".encode()
+        elif path == "/stray":
+            body = str(subprocess.Popen(["sleep", "60"]).pid).encode()
+        elif path == "/big":
+            body = bytes(int(query["n"][0]))
         elif path == "/orphan":
             if os.fork() == 0:  # in between: its child is left to the first process
                 if os.fork() == 0:

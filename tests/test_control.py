@@ -104,7 +104,7 @@ def test_a_peer_that_closes_before_its_first_message_is_broken() -> None:
 
 
 def test_a_channel_carries_more_than_the_socket_holds() -> None:
-    sent = [control.Fatal("x" * 200_000, number) for number in range(10)]
+    sent: list[control.Report] = [control.Fatal("x" * 200_000, number) for number in range(10)]
 
     async def carry() -> list[control.Report]:
         ours, theirs = socket.socketpair()

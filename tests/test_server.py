@@ -170,6 +170,17 @@ def test_every_http_2_stream_in_flight_is_answered() -> None:
     assert took < 2.0
 
 
+def test_an_answer_that_is_read_late_is_whole_after_a_stop() -> None:
+    size = 8_000_000
+    with serving() as instance, instance.send(f"/big?n={size}") as connection:
+        instance.await_in_flight(1)
+        instance.signal(signal.SIGTERM)
+        instance.wait_for("NotReady")
+        _, _, body = answer(connection).partition(b"\r\n\r\n")
+        assert len(body) == size
+        assert instance.wait() == 0
+
+
 @pytest.mark.parametrize("stuck", [{}, {"stuck_thread": True}, {"stuck_unload": True}])
 def test_d04_a_request_that_does_not_end_is_answered_503_at_the_drain_timeout(
     stuck: dict[str, bool],

@@ -83,6 +83,22 @@ def test_f04_the_children_of_a_killed_supervisor_die_and_free_the_port() -> None
         pass
 
 
+def test_f04_a_child_that_hears_nothing_dies_with_its_supervisor() -> None:
+    with serving() as instance:
+        pid = instance.wait_for("Started")["pid"]
+        os.kill(pid, signal.SIGSTOP)
+        instance.signal(signal.SIGKILL)
+        await_gone(pid)
+
+
+def test_what_a_killed_api_process_has_started_ends_with_it() -> None:
+    with serving() as instance:
+        stray = int(instance.get("/stray")[1])
+        os.kill(instance.wait_for("Started")["pid"], signal.SIGKILL)
+        await_gone(stray)
+        instance.wait_for("Serving", count=2)
+
+
 def test_f13_a_crash_loop_ends_with_its_exit_code() -> None:
     with running({}, {"crash": True}) as instance:
         assert instance.wait(15) == 3
