@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -84,16 +85,29 @@ def show_signature(name: str, signature: Signature) -> None:
 
 
 def row(direction: str, field: Field) -> list[str]:
-    from atomserve.cli.terminal import brief
-
-    if field.kind == "tensor":
-        dims = (
-            "any" if field.dims is None else "x".join("?" if n < 0 else str(n) for n in field.dims)
-        )
-        kind = f"{field.dtype} {dims}"
-    else:
-        kind = field.media_type or str(
-            field.schema.get("type") or field.schema.get("title") or brief(field.schema)
-        )
     needed = "" if direction != "in" else "yes" if field.required else "no"
-    return [direction, field.name, field.kind, kind, needed]
+    return [direction, field.name, field.kind, form(field), needed]
+
+
+def form(field: Field) -> str:
+    """Say in a few words what a value must be."""
+    if field.kind == "tensor":
+        sizes = ("?" if size < 0 else str(size) for size in field.dims or ())
+        shape = "any shape" if field.dims is None else f"({', '.join(sizes)})"
+        return f"{field.dtype} {shape}"
+    return field.media_type or phrase(field.schema)
+
+
+def phrase(schema: dict[str, Any]) -> str:
+    """Write a JSON Schema in a few words."""
+    if "anyOf" in schema:
+        return " or ".join(phrase(choice) for choice in schema["anyOf"])
+    if "enum" in schema:
+        return " or ".join(json.dumps(value, ensure_ascii=False) for value in schema["enum"])
+    if "$ref" in schema:
+        return str(schema["$ref"]).rpartition("/")[2]
+    if schema.get("type") == "array" and isinstance(schema.get("items"), dict):
+        return f"list of {phrase(schema['items'])}"
+    bounds = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    limits = [f"{sign} {schema[word]:g}" for word, sign in bounds.items() if word in schema]
+    return f"{schema.get('type', 'anything')} {', '.join(limits)}".strip()
