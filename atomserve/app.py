@@ -9,7 +9,6 @@ from importlib.metadata import version
 
 import msgspec
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,30 +16,34 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from atomserve.backend import Backend
 from atomserve.engine import Engine, Watcher
-from atomserve.errors import AtomError, MethodNotAllowed, NotFound, PluginError
+from atomserve.errors import MethodNotAllowed, NotFound, PluginError
 from atomserve.guard import Guard
+from atomserve.loading import load_class, served_name
 from atomserve.local import ThreadBackend
 from atomserve.options import class_options, decide
-from atomserve.plugins import Source, load_class, served_name
+from atomserve.plugins import Source, by_name, check_tables
 from atomserve.runner import Runner
-from atomserve.settings import ModelSettings, Settings
+from atomserve.settings import Cors, ModelSettings, Settings
 from atomserve.signature import Signature, read_contract
 from atomserve.surfaces import docs, health, native, openapi
 from atomserve.surfaces.sessions import SessionEndpoint
 from atomserve.telemetry import AccessLog
 from atomserve.wrapper import Wrapper
 
-def create(settings: Settings, sources: Sequence[Source]) -> App:
+
+def create(settings: Settings, sources: Sequence[Source], access: AccessLog | None = None) -> App:
     """Build the application; nothing runs before its lifespan begins.
 
     Raises:
         PluginError: a plugin cannot be imported or validated.
     """
-    classes: dict[str, type[Wrapper]] = {}
-    for source in sources:
-        cls = load_class(source, Wrapper)
-        classes[served_name(source, cls)] = cls
-    return App(settings, {name: backend(name, cls, settings) for name, cls in classes.items()})
+    loaded = [(source, load_class(source, base=Wrapper)) for source in sources]
+    check_tables(settings, by_name((served_name(source, cls), source) for source, cls in loaded))
+    backends = {}
+    for source, cls in loaded:
+        name = served_name(source, cls)
+        backends[name] = backend(name, cls, settings)
+    return App(settings, backends, access)
 
 
 def backend(name: str, cls: type[Wrapper], settings: Settings) -> Backend:
@@ -62,7 +65,12 @@ class App:
     Requests to a model go by a dict straight to its endpoint; all others through Starlette.
     """
 
-    def __init__(self, settings: Settings, backends: Mapping[str, Backend]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        backends: Mapping[str, Backend],
+        access: AccessLog | None = None,
+    ) -> None:
         self.engine = Engine(backends, readiness=settings.readiness)
         self._endpoints: dict[str, ASGIApp] = {}
         for model in self.engine.models.values():
@@ -77,8 +85,7 @@ class App:
         self._others = self._starlette(settings)
         inner: ASGIApp = self._dispatch
         if settings.cors.origins:
-            inner = _with_cors(inner, settings)
-        access = AccessLog() if settings.access_log else None
+            inner = _with_cors(inner, settings.cors)
         self._guard = Guard(
             inner,
             limits=settings.limits,
@@ -132,8 +139,11 @@ class App:
         prefix = settings.prefix
         routes = [*health.routes(self.engine), *native.routes(self.engine, prefix)]
         if settings.docs:
-            routes += openapi.routes(self.signatures, prefix=prefix)
-            routes += docs.routes(prefix)
+            title = ", ".join(self.engine.models) or "atomserve"
+            routes += openapi.routes(
+                self.signatures, prefix=prefix, title=title, version=version("atomserve")
+            )
+            routes += docs.routes(prefix=prefix, title=title)
 
         @asynccontextmanager
         async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -145,3 +155,24 @@ class App:
             lifespan=lifespan,
             exception_handlers={404: _not_found, 405: _not_allowed},
         )
+
+
+def _with_cors(app: ASGIApp, cors: Cors) -> ASGIApp:
+    return CORSMiddleware(
+        app,
+        allow_origins=cors.origins,
+        allow_methods=cors.methods,
+        allow_headers=cors.headers,
+        allow_credentials=cors.credentials,
+        max_age=cors.max_age,
+        expose_headers=("X-Request-ID", "Retry-After"),
+    )
+
+
+def _not_found(request: Request, _: Exception) -> Response:
+    raise NotFound(f"nothing is served under {request.url.path!r}")
+
+
+def _not_allowed(request: Request, exc: Exception) -> Response:
+    allow = getattr(exc, "headers", None) or {}
+    raise MethodNotAllowed(allow=tuple(allow.get("Allow", "GET").split(", ")))

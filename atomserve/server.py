@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn, Protocol
 
 import anyio
+import msgspec
 import structlog
 
 from atomserve import control
@@ -177,7 +178,8 @@ def main(create: Create) -> NoReturn:
     """Serve as the child whose control socket is the last argument of the command line."""
     die_with_parent()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+        # Not SIG_IGN: whatever a plugin starts would inherit that, and could not be terminated.
+        signal.signal(number, lambda _number, _frame: None)
     sock = socket.socket(fileno=int(sys.argv[-1]))
     try:
         configure = control.read_first(sock, control.Configure)
@@ -186,7 +188,6 @@ def main(create: Create) -> NoReturn:
     if os.getppid() != configure.parent:  # it died before die_with_parent took hold
         end(EXIT_CRASHED)
     os.set_inheritable(sock.fileno(), False)  # what a plugin starts must not hold it open
-    configure_logging(configure.settings)
     try:
         app = create(configure.settings, configure.sources)
     except AtomError as exc:
@@ -237,16 +238,14 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(set_pdeathsig, signal.SIGKILL)
 
 
-def configure_logging(settings: Settings) -> None:
-    """Set up this process's log."""
-    if importlib.util.find_spec("atomserve.telemetry") is not None:
-        importlib.import_module("atomserve.telemetry").configure_logging(settings)
-
-
 def create_app(settings: Settings, sources: tuple[Any, ...]) -> Application:
-    """Build the application that ``atomserve run`` serves."""
-    create: Create = importlib.import_module("atomserve.app").create
-    return create(settings, sources)
+    """Configure the log of this process and build the application that it serves."""
+    from atomserve import app, telemetry
+    from atomserve.plugins import Source
+
+    sink = telemetry.configure_logging(settings.log_format, settings.log_level)
+    access = telemetry.AccessLog(sink, format=settings.log_format) if settings.access_log else None
+    return app.create(settings, msgspec.convert(sources, tuple[Source, ...]), access)
 
 
 if __name__ == "__main__":

@@ -173,10 +173,11 @@ class Supervisor:
         while not self._stopping.is_set():
             child = await self._run_child(index)
             if self._stopping.is_set():
+                log.info("server.ended", index=index, fate=child.fate)
                 break
             delay = restarts.after_death(time.monotonic())
             self._emit(Died(index, child.pid, child.fate, delay))
-            log.error("server.died", index=index, reason=child.fate, restart_in=delay)
+            log.error("server.died", index=index, fate=child.fate, restart_in=delay)
             if delay is None:
                 self._fail(f"API process {index} keeps dying ({child.fate})", EXIT_CRASH_LOOP)
                 self._begin_drain(0.0)

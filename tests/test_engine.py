@@ -71,6 +71,15 @@ async def asks(model: Model, **inputs: Any) -> list[Any]:
         return [msgspec.json.decode(answer.body) async for answer in stream]
 
 
+class Req(msgspec.Struct):
+    a: int
+    b: int = 1
+
+
+class Config(msgspec.Struct):
+    factor: int = 1
+
+
 class Gate(Wrapper):
     """Waits in predict until the test opens it."""
 
@@ -156,9 +165,8 @@ async def test_a_full_lane_refuses_at_once_and_says_when_to_come_back() -> None:
 
 
 async def test_idle_slots_take_more_than_the_lane_holds() -> None:
-    async with serving(Gate, slots=6, queue_size=1) as model, anyio.create_task_group() as tasks:
-        Gate.last.open.set()
-        for n in range(5):
+    async with serving(Double, slots=6, queue_size=1) as model, anyio.create_task_group() as tasks:
+        for n in range(6):
             tasks.start_soon(partial(ask, model, x=n))
 
 
@@ -309,11 +317,11 @@ async def test_a_stream_that_fails_midway_has_its_error_at_its_place() -> None:
             yield 1
             raise ValueError("stumbled")
 
-    async with serving(Stumbling) as model:
-        async with model.stream(Payload(body=b"{}"), Context(model="it")) as stream:
-            assert (await anext(stream)).body == b"1"
-            with pytest.raises(PluginFailed):
-                await anext(stream)
+    payload = Payload(body=b"{}")
+    async with serving(Stumbling) as model, model.stream(payload, Context()) as stream:
+        assert (await anext(stream)).body == b"1"
+        with pytest.raises(PluginFailed):
+            await anext(stream)
 
 
 async def test_each_item_of_a_stream_has_the_timeout() -> None:
@@ -339,14 +347,13 @@ async def test_a_session_talks_both_ways() -> None:
             for line in inputs:
                 yield line.upper()
 
-    async with serving(Shout) as model:
-        async with model.session(Payload(), Context(model="it")) as session:
-            for word in ("a", "b"):
-                await session.send(Payload(body=msgspec.json.encode(word)))
-                assert (await anext(session)).body == msgspec.json.encode(word.upper())
-            session.finish()
-            with pytest.raises(StopAsyncIteration):
-                await anext(session)
+    async with serving(Shout) as model, model.session(Payload(), Context()) as session:
+        for word in ("a", "b"):
+            await session.send(Payload(body=msgspec.json.encode(word)))
+            assert (await anext(session)).body == msgspec.json.encode(word.upper())
+        session.finish()
+        with pytest.raises(StopAsyncIteration):
+            await anext(session)
 
 
 async def test_an_abandoned_session_frees_its_slot() -> None:
@@ -414,10 +421,6 @@ async def test_an_async_wrapper_is_cancelled_when_nobody_waits() -> None:
 
 
 async def test_a_batch_wrapper_answers_single_requests() -> None:
-    class Req(msgspec.Struct):
-        a: int
-        b: int = 1
-
     class Batch(Wrapper):
         def predict_batch(self, requests: list[Req]) -> list[int]:
             return [r.a + r.b for r in requests]
@@ -428,9 +431,6 @@ async def test_a_batch_wrapper_answers_single_requests() -> None:
 
 async def test_load_gets_its_configuration_typed_and_unload_runs_in_the_same_thread() -> None:
     threads = []
-
-    class Config(msgspec.Struct):
-        factor: int = 1
 
     class Configured(Wrapper):
         def load(self, config: Config) -> None:
@@ -451,9 +451,6 @@ async def test_load_gets_its_configuration_typed_and_unload_runs_in_the_same_thr
 
 
 async def test_a_wrong_configuration_is_one_line() -> None:
-    class Config(msgspec.Struct):
-        factor: int = 1
-
     class Configured(Wrapper):
         def load(self, config: Config) -> None: ...
 

@@ -99,6 +99,18 @@ def test_what_a_killed_api_process_has_started_ends_with_it() -> None:
         instance.wait_for("Serving", count=2)
 
 
+def test_what_an_api_process_starts_heeds_signals() -> None:
+    with serving() as instance:
+        stray = int(instance.get("/stray")[1])
+        status = Path(f"/proc/{stray}/status").read_text()
+        ignored = int(status.partition("SigIgn:\t")[2].split()[0], 16)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            assert not ignored >> (number - 1) & 1
+        instance.signal(signal.SIGTERM)
+        assert instance.wait() == 0
+        await_gone(stray)
+
+
 def test_f13_a_crash_loop_ends_with_its_exit_code() -> None:
     with running({}, {"crash": True}) as instance:
         assert instance.wait(15) == 3

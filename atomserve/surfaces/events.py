@@ -40,7 +40,7 @@ class ServerSentEvents:
 
     def item(self, number: int, answer: Answer) -> bytes:
         # JSON has no raw line breaks, so an answer is always one data line.
-        return b"id: %d\ndata: %b\n\n" % (number, answer.body)
+        return b"".join((b"id: %d\ndata: " % number, answer.body, b"\n\n"))
 
     def error(self, error: AtomError) -> bytes:
         document = msgspec.json.encode(problem(error))
@@ -57,7 +57,7 @@ class Lines:
     alive = b""
 
     def item(self, number: int, answer: Answer) -> bytes:
-        return b'{"data":%b}\n' % answer.body
+        return b"".join((b'{"data":', answer.body, b"}\n"))
 
     def error(self, error: AtomError) -> bytes:
         return b'{"error":%b}\n' % msgspec.json.encode(problem(error))

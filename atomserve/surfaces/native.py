@@ -10,10 +10,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from atomserve.client import client_of
 from atomserve.context import Context
 from atomserve.engine import Engine
 from atomserve.errors import BadRequest, MethodNotAllowed, UnsupportedMedia
-from atomserve.client import client_of
 from atomserve.jobs import Payload
 from atomserve.models import Model
 from atomserve.negotiation import answer_form, request_form, stream_form
@@ -80,9 +80,7 @@ class Head:
     def payload(self, signature: Signature, query: bytes) -> Payload:
         """Begin the payload of a request whose body is still to be read."""
         form = request_form(signature, self.content_type, empty=self.length == 0)
-        answer, answer_type = ("json", "")
-        if not signature.streams:
-            answer, answer_type = answer_form(signature, self.accept)
+        answer, answer_type = answer_form(signature, self.accept)
         return Payload(
             form=form,
             media_type=self.content_type,

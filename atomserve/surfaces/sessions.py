@@ -9,6 +9,7 @@ import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
 from atomserve.calls import Session
+from atomserve.client import client_of
 from atomserve.context import Context
 from atomserve.errors import (
     Abandoned,
@@ -21,7 +22,6 @@ from atomserve.errors import (
     TooLarge,
     problem,
 )
-from atomserve.client import client_of
 from atomserve.jobs import Answer, AnswerForm, Payload
 from atomserve.models import Model
 from atomserve.surfaces.headers import RawHeaders, same_origin
@@ -146,8 +146,8 @@ class _Talk:
 
     def _envelope(self, answer: Answer) -> bytes:
         if self._binary:
-            return b"\x81\xa4data" + bytes(answer.body)  # {"data": answer}, a map of one
-        return b'{"data":%b}' % answer.body
+            return b"".join((b"\x81\xa4data", answer.body))  # {"data": answer}, a map of one
+        return b"".join((b'{"data":', answer.body, b"}"))
 
     async def _write(self, frame: bytes) -> None:
         with anyio.fail_after(STALL):
@@ -175,7 +175,7 @@ def _close_code(error: AtomError) -> int:
 
 
 def _encode(document: dict[str, Any], binary: bool) -> bytes:
-    return (msgspec.msgpack if binary else msgspec.json).encode(document)
+    return msgspec.msgpack.encode(document) if binary else msgspec.json.encode(document)
 
 
 def _frame(body: bytes, binary: bool) -> Message:
