@@ -14,13 +14,25 @@ PACKAGE = ROOT / "atomserve"
 
 # The table of docs/architecture.md. A package's name stands for all of its modules.
 LAYERS = (
-    "errors fields context wrapper units",
-    "settings schemas tensors jobs",
-    "options signature replies telemetry plugins control problems transport media",
-    "backend codecs negotiation registration children listeners",
-    "runner threads worker processes guard",
-    "engine",
-    "surfaces",
+    # words that need nothing: failures, the author's contract, loops, connections
+    "errors events fields context wrapper units loops sink lifespan connections resets client",
+    # what one value means
+    "settings schemas jobs tensors problems pictures sounds refusals forms telemetry listeners",
+    "golden",
+    # what is asked for, and how it is told
+    "catalogue signature options replies streams plugins control admission failures wire media",
+    "origins settings_page inputs backend calls children exchange handshakes loading negotiation",
+    # models and their guard
+    "configuration answers models guard registration transport",
+    "engine examples",
+    "codecs",
+    # where wrappers run
+    "runner",
+    "threads processes worker",
+    "coroutines",
+    "local",
+    # HTTP
+    "surfaces adapters",
     "app compat",
     "server supervisor testing",
     "cli",
