@@ -8,15 +8,14 @@ from functools import partial
 from importlib.metadata import version
 
 import msgspec
-from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
-from starlette.responses import Response
+from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from atomserve.backend import Backend
 from atomserve.engine import Engine, Watcher
-from atomserve.errors import MethodNotAllowed, NotFound, PluginError
+from atomserve.errors import AtomError, MethodNotAllowed, NotFound, PluginError
 from atomserve.guard import Guard
 from atomserve.loading import load_class, served_name
 from atomserve.local import ThreadBackend
@@ -82,7 +81,7 @@ class App:
                 origins=settings.cors.origins,
                 largest=settings.limits.body,
             )
-        self._others = self._starlette(settings)
+        self._others = self._router(settings)
         inner: ASGIApp = self._dispatch
         if settings.cors.origins:
             inner = _with_cors(inner, settings.cors)
@@ -98,11 +97,15 @@ class App:
         await self._guard(scope, receive, send)
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
+        endpoint = self._endpoints.get(scope["path"]) if scope["type"] != "lifespan" else None
+        if endpoint is not None:
+            return await endpoint(scope, receive, send)
+        scope["app"] = self  # Starlette's routes raise only inside of an application.
+        try:
             await self._others(scope, receive, send)
-            return
-        endpoint = self._endpoints.get(scope["path"])
-        await (endpoint or self._others)(scope, receive, send)
+        except HTTPException as exc:
+            raise _refusal(scope, exc) from exc
+        return None
 
     def watch(self, watcher: Watcher) -> None:
         """Call ``watcher(model, state, detail)`` on the loop at each change."""
@@ -135,7 +138,7 @@ class App:
         models = self.engine.models.values()
         return {model.name: model.signature for model in models if model.signature is not None}
 
-    def _starlette(self, settings: Settings) -> Starlette:
+    def _router(self, settings: Settings) -> Router:
         prefix = settings.prefix
         routes = [*health.routes(self.engine), *native.routes(self.engine, prefix)]
         if settings.docs:
@@ -146,15 +149,18 @@ class App:
             routes += docs.routes(prefix=prefix, title=title)
 
         @asynccontextmanager
-        async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async def lifespan(_: object) -> AsyncIterator[None]:
             async with self.engine.running():
                 yield
 
-        return Starlette(
-            routes=routes,
-            lifespan=lifespan,
-            exception_handlers={404: _not_found, 405: _not_allowed},
-        )
+        return Router(routes, lifespan=lifespan)
+
+
+def _refusal(scope: Scope, exc: HTTPException) -> AtomError:
+    if exc.status_code == 405:
+        allow = (exc.headers or {}).get("Allow", "GET").split(", ")
+        return MethodNotAllowed(f"{scope['path']} takes {', '.join(allow)}", allow=allow)
+    return NotFound(f"nothing is served under {scope['path']!r}")
 
 
 def _with_cors(app: ASGIApp, cors: Cors) -> ASGIApp:
@@ -167,12 +173,3 @@ def _with_cors(app: ASGIApp, cors: Cors) -> ASGIApp:
         max_age=cors.max_age,
         expose_headers=("X-Request-ID", "Retry-After"),
     )
-
-
-def _not_found(request: Request, _: Exception) -> Response:
-    raise NotFound(f"nothing is served under {request.url.path!r}")
-
-
-def _not_allowed(request: Request, exc: Exception) -> Response:
-    allow = getattr(exc, "headers", None) or {}
-    raise MethodNotAllowed(allow=tuple(allow.get("Allow", "GET").split(", ")))
