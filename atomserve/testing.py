@@ -17,6 +17,7 @@ from anyio.from_thread import start_blocking_portal
 from atomserve.adapters import serve_hypercorn
 from atomserve.app import App, backend
 from atomserve.errors import AtomError, NotReady, PluginError, all_errors
+from atomserve.failures import bare
 from atomserve.lifespan import Lifespan
 from atomserve.listeners import listen
 from atomserve.loading import load_class, served_name
@@ -29,7 +30,7 @@ __all__ = ["Client", "serve"]
 MSGPACK = "application/msgpack"
 NDJSON = "application/x-ndjson"
 LINGER = 1.0
-"""Seconds that requests get to be refused in at the end."""
+"""Seconds that requests get to be refused in at the end, and connections to close."""
 
 
 class Client(httpx2.Client):
@@ -81,6 +82,7 @@ def serve(
     classes = dict(named(wrapper, name) for wrapper in wrappers)
     app = App(decided, {key: backend(key, cls, decided) for key, cls in classes.items()})
     listeners = listen(decided.host, 0, processes=1)
+    failure: BaseException | None = None
     try:
         # Hypercorn closes the sockets that it is given.
         fds = [os.dup(sock.fileno()) for sock in listeners.groups[0]]
@@ -89,9 +91,16 @@ def serve(
             portal.wrap_async_context_manager(served(app, decided, fds, timeout)),
             Client(base_url=f"http://{listeners.places[0]}", trust_env=False) as client,
         ):
-            yield client
+            try:
+                yield client
+            except BaseException as exc:  # noqa: BLE001 - raised below, outside of task groups
+                failure = exc
+    except BaseExceptionGroup as group:
+        raise bare(group) from None
     finally:
         listeners.close()
+    if failure is not None:
+        raise failure
 
 
 @asynccontextmanager
@@ -100,10 +109,16 @@ async def served(
 ) -> AsyncIterator[None]:
     """Serve ``app`` once it is ready, until the end of the block."""
     lifespan = Lifespan(app)
-    serving, closing = anyio.Event(), anyio.Event()
+    serving, closing, closed = anyio.Event(), anyio.Event(), anyio.Event()
 
     async def http() -> None:
-        await serve_hypercorn(lifespan, settings, fds, serving=serving, stop=closing)
+        try:
+            await serve_hypercorn(lifespan, settings, fds, serving=serving, stop=closing)
+        except Exception:
+            if not closing.is_set():  # Hypercorn stumbles over its own cancellation
+                raise
+        finally:
+            closed.set()
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(lifespan.run)
@@ -117,7 +132,10 @@ async def served(
                     yield
                 finally:
                     with anyio.CancelScope(shield=True):
-                        await drain(app, closing, settings.drain_timeout)
+                        closing.set()
+                        await drain(app, settings.drain_timeout)
+                        with anyio.move_on_after(LINGER):
+                            await closed.wait()
                     connections.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True):
@@ -139,10 +157,9 @@ async def loaded(app: App, timeout: float) -> None:
     raise NotReady(f"not loaded within {timeout:g} s: {app.engine}")
 
 
-async def drain(app: App, closing: anyio.Event, timeout: float) -> None:
+async def drain(app: App, timeout: float) -> None:
     """Finish what is in flight, within ``timeout`` seconds, then refuse it."""
     app.begin_drain()
-    closing.set()
     with anyio.move_on_after(timeout):
         await app.idle()
     app.abort()

@@ -117,4 +117,4 @@ def test_the_supervisor_loads_no_numpy_no_web_framework_and_no_server() -> None:
         [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
     )
     loaded = {name.partition(".")[0] for name in json.loads(found.stdout)}
-    assert not loaded & {"numpy", "starlette", "hypercorn", "PIL", "typer", "rich", "h2"}
+    assert not loaded & {"numpy", "starlette", "hypercorn", "PIL", "typer", "h2"}

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from atomserve import BadRequest, Blob, Tensor, Text, Wrapper
-from atomserve.errors import Invalid, ModelNotFound, NotReady, PluginError, PluginFailed
+from atomserve.errors import Invalid, NotFound, NotReady, PluginError, PluginFailed
 from atomserve.testing import serve
 
 Floats = Annotated[NDArray[np.float32], Tensor("float32")]
@@ -96,7 +96,7 @@ def test_a_failure_is_raised_as_the_error_that_it_is() -> None:
         assert "secret" not in str(failed.value)
         with pytest.raises(Invalid):
             server.call("suffix", text=5)
-        with pytest.raises(ModelNotFound):
+        with pytest.raises(NotFound):
             server.call("nothing")
         with pytest.raises(BadRequest, match="five"):
             server.call("ticks", to=8)
