@@ -32,6 +32,10 @@ class Page(msgspec.Struct):
     crops: list[Crop]
 
 
+class Match(msgspec.Struct):
+    place: Annotated[np.ndarray, Tensor("int32", (2,))] | None
+
+
 class Ocr(Wrapper):
     """Read the text in a picture.
 
@@ -89,8 +93,8 @@ class Chat(Wrapper):
 
 
 class Batched(Wrapper):
-    def predict_batch(self, requests: list[Crop]) -> list[float]:
-        return [0.0 for _ in requests]
+    def predict_batch(self, requests: list[Crop]) -> list[list[Match]]:
+        return [[] for _ in requests]
 
 
 def signature(wrapper: type[Wrapper], *examples: dict[str, Any]) -> Signature:
@@ -245,6 +249,10 @@ def test_msgpack_carries_bytes_where_json_carries_base64(document: dict[str, Any
     assert crops["items"] == {"$ref": "#/components/schemas/ocr.Crop-msgpack"}
     assert "contentEncoding" not in schemas["ocr.Crop-msgpack"]["properties"]["picture"]
     assert schemas["ocr.Crop"]["properties"]["picture"]["contentEncoding"] == "base64"
+    place = schemas["batched.Match-msgpack"]["properties"]["place"]
+    assert accepts(document, place, {"dtype": "int32", "shape": [2], "data": ""})
+    assert accepts(document, place, None)
+    assert not accepts(document, place, [1, 2])
     packed = answers(document, "norm")["application/msgpack"]["schema"]
     assert accepts(document, packed, {"dtype": "float32", "shape": [5, 3], "data": ""})
     assert not accepts(document, packed, {"dtype": "float32", "shape": [5, 4], "data": ""})
@@ -256,7 +264,7 @@ def test_msgpack_carries_bytes_where_json_carries_base64(document: dict[str, Any
         ("ocr", set()),
         ("norm", {"application/x-npy"}),
         ("sketch-2.1", {"image/png", "image/jpeg", "image/webp"}),
-        ("voice", {"audio/wav", "audio/flac"}),
+        ("voice", {"audio/wav", "audio/flac", "audio/ogg"}),
         ("film", {"video/*"}),
         ("copy", {"application/octet-stream"}),
     ],
@@ -270,9 +278,18 @@ def test_an_answer_has_json_msgpack_and_its_own_media_types(
 def test_a_stream_is_events_or_lines(document: dict[str, Any]) -> None:
     content = answers(document, "count")
     assert set(content) == {"text/event-stream", "application/x-ndjson"}
-    assert content["text/event-stream"]["schema"] == {"type": "integer"}
-    line = content["application/x-ndjson"]["schema"]
     failure = problem(BadAnswer(error_id="1"))
+    event = content["text/event-stream"]["schema"]
+    for sent in (
+        {"event": "message", "id": "0", "data": "1"},
+        {"event": "end", "data": ""},
+        {"event": "error", "data": json.dumps(failure)},
+        {"event": "shutdown", "retry": 1000, "data": json.dumps(failure)},
+    ):
+        assert accepts(document, event, sent)
+    assert not accepts(document, event, {"event": "message", "data": "1"})
+    assert event["oneOf"][0]["properties"]["data"]["contentSchema"] == {"type": "integer"}
+    line = content["application/x-ndjson"]["schema"]
     for record in ({"data": 1}, {"end": True}, {"error": failure}):
         assert accepts(document, line, record)
     assert not accepts(document, line, {"data": "one"})
@@ -371,6 +388,11 @@ class Models:
 
     def __call__(self) -> dict[str, Signature]:
         return self.served
+
+
+def test_a_check_may_be_any_model_that_is_served(document: dict[str, Any]) -> None:
+    (check,) = document["paths"]["/readyz/{check}"]["parameters"]
+    assert check["schema"] == {"enum": list(MODELS)}
 
 
 def test_a_model_that_becomes_ready_joins_the_document() -> None:

@@ -22,7 +22,6 @@ POLICY = "; ".join(
         # Icons in the style sheet; answers that are pictures or sounds.
         "img-src 'self' data: blob:",
         "media-src 'self' blob:",
-        "style-src 'self' 'unsafe-inline'",
         "object-src 'none'",
         "base-uri 'none'",
         "form-action 'none'",
@@ -62,7 +61,7 @@ SwaggerUIBundle({
 """
 
 
-def routes(*, prefix: str = "", title: str) -> list[Route]:
+def routes(prefix: str = "", *, title: str = "atomserve") -> list[Route]:
     """Serve ``/docs``, which reads the ``openapi.json`` beside it, and its assets."""
     bundle = distribution(BUNDLE)
     page = PAGE.format(title=escape(title), version=bundle.version)

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from atomserve.signature import Signature
 from atomserve.surfaces import openapi_common as common
-from atomserve.surfaces.forms import Forms, raw_input
+from atomserve.surfaces.openapi_forms import Forms, raw_input
 
 Models = Mapping[str, Signature]
 Object = dict[str, Any]
@@ -46,7 +46,7 @@ def document(models: Models, *, prefix: str = "", title: str, version: str) -> O
     schemas = common.schemas()
     for name, signature in models.items():
         forms = Forms(name, signature)
-        schemas |= forms.components()
+        schemas |= forms.components
         own = f"{prefix}/v1/models/{name}"
         paths[own] = {"get": _describe_model(name)}
         if signature.takes == "session":
@@ -60,15 +60,23 @@ def document(models: Models, *, prefix: str = "", title: str, version: str) -> O
         "servers": [{"url": "../" * prefix.count("/") or "./", "description": "This server"}],
         "tags": [_tag(name, signature) for name, signature in models.items()]
         + [{"name": "server", "description": "The models together, and how they are."}],
-        "paths": {**paths, **common.server_paths(prefix)},
+        "paths": {**paths, **common.server_paths(prefix, list(models))},
         "components": {"schemas": schemas, "responses": common.failures()},
     }
 
 
 def routes(
-    models: Callable[[], Models], *, prefix: str = "", title: str, version: str
+    models: Callable[[], Models],
+    *,
+    prefix: str = "",
+    title: str = "atomserve",
+    version: str = "",
 ) -> list[Route]:
-    """Serve the document of what ``models`` returns, encoded anew only when that changes."""
+    """Serve the document of what ``models`` returns, encoded anew only when that changes.
+
+    ``version`` is the server's own unless given.
+    """
+    version = version or common.own_version()
     known: Object = {}
     body = b""
 
@@ -117,15 +125,14 @@ def _answers(signature: Signature) -> str:
     if not signature.streams:
         return "The answer"
     return (
-        "A stream. `text/event-stream`: the `data` of each event is one answer as this schema "
-        "says; `id` counts from 0; the last event is `end`, or `error` with a problem, or "
-        "`shutdown`. `application/x-ndjson`: each line is as this schema says."
+        "A stream; the schema is that of one event, or of one line. Comments keep "
+        "`text/event-stream` alive."
     )
 
 
 def _session(name: str, signature: Signature, forms: Forms) -> Object:
-    answer = next(iter(forms.answer().values()))
-    shapes = {"inputs": forms.request()["application/json"]["schema"], "answer": answer["schema"]}
+    sent, answer = forms.items()
+    shapes = {"inputs": sent, "answer": answer}
     schemas = msgspec.json.format(msgspec.json.encode(shapes)).decode()
     return {
         "operationId": f"{name}.session",
@@ -148,7 +155,7 @@ def _describe_model(name: str) -> Object:
         "summary": f"Say what {name} takes and how it is",
         "responses": {
             "200": common.json_answer("The model", "Model"),
-            **common.failing(*common.ANYWHERE, 404, 406),
+            **common.failing(*common.ANYWHERE, 404),
         },
     }
 

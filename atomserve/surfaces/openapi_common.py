@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from importlib import metadata
 from typing import Any
 
 from atomserve.errors import Abandoned, AtomError, ConfigError, PluginError, all_errors, problem
-from atomserve.surfaces.forms import COMPONENTS
+from atomserve.surfaces.openapi_schemas import COMPONENTS
 
 Object = dict[str, Any]
 
@@ -14,9 +16,10 @@ ANYWHERE = (400, 405, 408, 413, 431, 500, 503)
 """What the guard before every route may answer."""
 
 
-def server_paths(prefix: str) -> Object:
-    """Return the paths that do not depend on any model; no probe stands under ``prefix``."""
-    check = {"name": "check", "in": "path", "required": True, "schema": {"type": "string"}}
+def server_paths(prefix: str, models: Sequence[str]) -> Object:
+    """Return the paths that are there without any model; no probe stands under ``prefix``."""
+    names = {"enum": list(models)} if models else {"type": "string"}
+    check = {"name": "check", "in": "path", "required": True, "schema": names}
     return {
         f"{prefix}/v1/models": {"get": _list_models()},
         "/livez": {"get": _health("livez", "Say whether the server runs")},
@@ -49,7 +52,7 @@ def _list_models() -> Object:
         "operationId": "list_models",
         "tags": ["server"],
         "summary": "List the models",
-        "responses": {"200": json_answer("All models", "Models"), **failing(*ANYWHERE, 406)},
+        "responses": {"200": json_answer("All models", "Models"), **failing(*ANYWHERE)},
     }
 
 
@@ -90,8 +93,18 @@ def schemas() -> Object:
     fault = {"type": "object", "properties": {"path": text, "message": text}}
     model = {
         "type": "object",
-        "properties": {"name": text, "version": text, "state": text, "description": text},
-        "required": ["name"],
+        "properties": {
+            "name": text,
+            "state": {"enum": ["loading", "ready", "failed", "stopped"]},
+            "detail": text,
+            "version": text,
+            "description": text,
+            "signature": {"type": "object"},
+            "queue": {"type": "object"},
+            "slots": {"type": "object"},
+            "timeout": {"type": "number", "description": "Seconds"},
+        },
+        "required": ["name", "state"],
     }
     models = {"type": "array", "items": {"$ref": f"{COMPONENTS}Model"}}
     one = {"type": "object", "properties": {"state": text, "detail": text}, "required": ["state"]}
@@ -163,3 +176,11 @@ def _failure(status: int) -> Object:
 
 def _sent() -> list[type[AtomError]]:
     return [error for error in all_errors().values() if error not in UNSENT]
+
+
+def own_version() -> str:
+    """Return the version of the server."""
+    try:
+        return metadata.version("atomserve")
+    except metadata.PackageNotFoundError:  # It runs from a source tree.
+        return "0"

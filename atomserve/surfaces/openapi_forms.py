@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import msgspec
 
 from atomserve.fields import Kind
 from atomserve.signature import Field, Signature
+from atomserve.surfaces.openapi_schemas import BYTES, COMPONENTS, Namespace, Schema
 
-Schema = dict[str, Any]
-
-COMPONENTS = "#/components/schemas/"
 NPY = "application/x-npy"
 OCTETS = "application/octet-stream"
 
@@ -27,7 +24,7 @@ REQUEST_TYPES: Mapping[Kind, tuple[str, ...]] = {
 ANSWER_TYPES: Mapping[Kind, tuple[str, ...]] = {
     "blob": (OCTETS,),
     "image": ("image/png", "image/jpeg", "image/webp"),
-    "audio": ("audio/wav", "audio/flac"),
+    "audio": ("audio/wav", "audio/flac", "audio/ogg"),
     "video": ("video/*",),
     "tensor": (NPY,),
 }
@@ -35,29 +32,14 @@ ANSWER_TYPES: Mapping[Kind, tuple[str, ...]] = {
 
 SHAPE = {"type": "string", "pattern": "^[0-9]+(,[0-9]+)*$", "examples": ["2,3"]}
 
-# OpenAPI 3.1 would say this with contentMediaType alone; documentation pages and fuzzers know that
-# a file is meant by the format.
-BYTES: Schema = {"type": "string", "format": "binary"}
-
 
 class Forms:
-    """One model's bodies; its definitions move to component names of its own (``ocr.Page``)."""
+    """One model's bodies; ``components`` holds the definitions that they refer to."""
 
     def __init__(self, model: str, signature: Signature) -> None:
-        self.model = model
         self.signature = signature
-        self._holders = _holding_bytes(signature.definitions)
-
-    def components(self) -> dict[str, Schema]:
-        """Return the model's definitions by component name."""
-        definitions = self.signature.definitions
-        return {
-            **{self._name(name): self._moved(each) for name, each in definitions.items()},
-            **{
-                self._name(name, msgpack=True): self._moved(definitions[name], msgpack=True)
-                for name in sorted(self._holders)
-            },
-        }
+        self._namespace = Namespace(model, signature.definitions)
+        self.components = self._namespace.components()
 
     def request(self) -> dict[str, Schema]:
         """Return what a request's body may be, by media type."""
@@ -78,6 +60,10 @@ class Forms:
         if raw is not None:
             content |= {media_type: {"schema": BYTES} for media_type in file_types(raw)}
         return content
+
+    def items(self) -> tuple[Schema, Schema]:
+        """Return the JSON Schemas of one item of a session's client, and of one answer."""
+        return self._object(self._json), self._json(self.signature.output)
 
     def answer(self) -> dict[str, Schema]:
         """Return what an answer may be, by media type."""
@@ -104,8 +90,10 @@ class Forms:
         schema = self._json(field)
         if field.required:
             return _query(field.name, schema, "required there")
+        if "default" not in schema:
+            return _query(field.name, schema, "optional there")
         # A page would send a declared default beside every body.
-        default = msgspec.json.encode(schema.pop("default", None)).decode()
+        default = msgspec.json.encode(schema.pop("default")).decode()
         return _query(field.name, schema, f"default `{default}`")
 
     def _object(self, schema_of: Callable[[Field], Schema]) -> Schema:
@@ -119,54 +107,43 @@ class Forms:
         return {**schema, "required": required} if required else schema
 
     def _stream(self, output: Field) -> dict[str, Schema]:
-        line = {
-            "oneOf": [
-                _record("data", self._json(output)),
-                _record("end", {"const": True}),
-                _record("error", {"$ref": f"{COMPONENTS}Problem"}),
-            ]
-        }
+        # Before OpenAPI 3.2 the schema of a stream is understood as that of one item.
+        answer, failure = self._json(output), {"$ref": f"{COMPONENTS}Problem"}
+        number = {"type": "string", "pattern": "^[0-9]+$", "examples": ["0"]}
         return {
-            "text/event-stream": {"schema": self._json(output)},
-            "application/x-ndjson": {"schema": line},
+            "text/event-stream": {
+                "schema": {
+                    "oneOf": [
+                        _event("message", answer, id=number),
+                        _event("end"),
+                        _event("error", failure),
+                        _event("shutdown", failure, retry={"type": "integer"}),
+                    ]
+                }
+            },
+            "application/x-ndjson": {
+                "schema": {
+                    "oneOf": [
+                        _record("data", answer),
+                        _record("end", {"const": True}),
+                        _record("error", failure),
+                    ]
+                }
+            },
         }
 
     def _json(self, field: Field) -> Schema:
-        schema: Schema = self._moved(field.schema)
+        schema: Schema = self._namespace.moved(field.schema)
         return schema
 
     def _msgpack(self, field: Field) -> Schema:
-        schema: Schema = self._moved(field.schema, msgpack=True)
-        if field.kind != "tensor":
-            return schema
-        packed = _packed_tensor(field)
-        nullable = {"type": "null"} in schema.get("anyOf", ())
-        return {"anyOf": [packed, {"type": "null"}]} if nullable else packed
+        schema: Schema = self._namespace.moved(field.schema, msgpack=True)
+        return schema
 
     def _part(self, field: Field) -> Schema:
         if field.media_type and field.kind != "text":
             return {**BYTES, "contentMediaType": field.media_type}
         return self._json(field)
-
-    def _name(self, definition: str, *, msgpack: bool = False) -> str:
-        # A dot ends the model's name, which may itself hold dots: none may follow it.
-        name = f"{self.model}.{definition.replace('.', '_')}"
-        return f"{name}-msgpack" if msgpack else name
-
-    def _moved(self, node: Any, *, msgpack: bool = False) -> Any:
-        """Return a copy of a schema with its references moved, and for msgpack its bytes bare."""
-        if isinstance(node, list):
-            return [self._moved(each, msgpack=msgpack) for each in node]
-        if isinstance(node, str) and node.startswith(COMPONENTS):
-            name = node.removeprefix(COMPONENTS)
-            return COMPONENTS + self._name(name, msgpack=msgpack and name in self._holders)
-        if not isinstance(node, dict):
-            return node
-        moved = {key: self._moved(value, msgpack=msgpack) for key, value in node.items()}
-        if msgpack and moved.get("contentEncoding") == "base64":
-            del moved["contentEncoding"]
-            return moved | BYTES
-        return moved
 
 
 def raw_input(signature: Signature) -> Field | None:
@@ -187,31 +164,16 @@ def _query(name: str, schema: Schema, note: str) -> Schema:
     return {"name": name, "in": "query", "schema": schema, "description": description}
 
 
+def _event(name: str, data: Schema | None = None, **members: Schema) -> Schema:
+    properties = {"event": {"const": name}, **members}
+    if data is not None:
+        properties["data"] = {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": data,
+        }
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
 def _record(key: str, schema: Schema) -> Schema:
     return {"type": "object", "properties": {key: schema}, "required": [key]}
-
-
-def _packed_tensor(field: Field) -> Schema:
-    size = {"type": "integer", "minimum": 0}
-    shape: Schema = {"type": "array", "items": size}
-    if field.dims is not None:
-        shape["prefixItems"] = [size if n == -1 else {"const": n} for n in field.dims]
-        shape |= {"minItems": len(field.dims), "maxItems": len(field.dims)}
-    return {
-        "type": "object",
-        "properties": {"dtype": {"const": field.dtype}, "shape": shape, "data": BYTES},
-        "required": ["dtype", "shape", "data"],
-        "description": f"{field.dtype} tensor: little-endian bytes in C order",
-    }
-
-
-def _holding_bytes(definitions: Mapping[str, Any]) -> frozenset[str]:
-    """Name the definitions that hold base64, directly or through another one."""
-    texts = {name: msgspec.json.encode(schema).decode() for name, schema in definitions.items()}
-    found = {name for name, text in texts.items() if '"contentEncoding":"base64"' in text}
-    while True:
-        marks = [f'"{COMPONENTS}{name}"' for name in found]
-        more = {name for name, text in texts.items() if any(mark in text for mark in marks)}
-        if more <= found:
-            return frozenset(found)
-        found |= more
