@@ -373,4 +373,3 @@ def test_a_new_plugin_installs_passes_mypy_and_its_own_test(tmp_path: Path) -> N
     assert "may be served" in run(python, "-m", "atomserve", "check", "word-count")
     run(python, "-m", "mypy")
     assert "2 passed" in run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider")
-    run(python, "-m", "ruff", "check", "--isolated", ".")

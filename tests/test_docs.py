@@ -124,7 +124,7 @@ class Shell:
         }
 
     def run(self, command: Command) -> None:
-        if command.line.startswith("atomserve run"):
+        if command.line.startswith("atomserve run") and "error: " not in command.output:
             output = self.serve(command.line)
         else:
             output = self.call(command.line.replace(f":{PORT}", f":{self.port}"))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from atomserve import BadRequest, Blob, Tensor, Text, Wrapper
+from atomserve import BadRequest, Blob, Example, Tensor, Text, Wrapper, current
 from atomserve.errors import Invalid, NotFound, NotReady, PluginError, PluginFailed
 from atomserve.testing import serve
 
@@ -46,6 +46,20 @@ class Ticks(Wrapper):
             if number == 5:
                 raise BadRequest("no more than five")
             yield number
+
+
+class Asks(Wrapper):
+    examples = (Example(inputs={"x": 1}, output="asks"),)
+
+    def predict(self, x: int) -> str:
+        return current().model
+
+
+class AsksAsync(Wrapper):
+    examples = (Example(inputs={"x": 1}, output="asks_async"),)
+
+    async def predict(self, x: int) -> str:
+        return current().model
 
 
 class Unloadable(Wrapper):
@@ -85,6 +99,12 @@ def test_several_classes_share_a_server() -> None:
         assert server.call("ticks", to=3) == [0, 1, 2]
         answer = server.call("twice", numbers=np.array([[1, 2.5]], np.float32))
         np.testing.assert_array_equal(answer, np.array([[2, 5]], np.float32))
+
+
+def test_an_example_is_a_request_that_a_wrapper_may_ask_about() -> None:
+    with serve(Asks, AsksAsync) as server:
+        assert server.call("asks", x=1) == "asks"
+        assert server.call("asks_async", x=1) == "asks_async"
 
 
 def test_a_failure_is_raised_as_the_error_that_it_is() -> None:

@@ -110,7 +110,7 @@ def choose(described: Described, *, as_json: bool) -> str:
     """Return the form to ask for: what shows best, or JSON."""
     if described.streams:
         return NDJSON
-    return JSON if as_json or described.output.kind == "json" else f"*/*, {JSON};q=0.5"
+    return JSON if as_json or described.output.kind in ("json", "text") else "*/*"
 
 
 def send(client: httpx2.Client, model: str, request: Call, accept: str, shown: Shown) -> None:
