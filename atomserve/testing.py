@@ -95,7 +95,7 @@ def serve(
                 yield client
             except BaseException as exc:  # noqa: BLE001 - raised below, outside of task groups
                 failure = exc
-    except BaseExceptionGroup as group:
+    except ExceptionGroup as group:
         raise bare(group) from None
     finally:
         listeners.close()

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import argparse
 import re
+import signal
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 
 from workspace import ROOT, VENV, install, workspace
 
-PATIENCE = 180.0
 MODEL = "ocr"
 PICTURE = ROOT / "plugins" / "ocr" / "atomserve_ocr" / "example.jpg"
 ATOMSERVE = VENV / "bin" / "atomserve"
@@ -22,9 +19,13 @@ class Server:
     """`atomserve run` as a child; ends with the block that it is used in."""
 
     def __init__(self, port: int) -> None:
-        command = [ATOMSERVE, "run", "--plugins", MODEL, "--port", str(port)]
+        command = [ATOMSERVE, "run", "--plugins", MODEL, "--port", str(port), "--no-access-log"]
         self._process = subprocess.Popen(
-            [str(part) for part in command], stdout=subprocess.PIPE, text=True
+            [str(part) for part in command],
+            stdout=subprocess.PIPE,
+            text=True,
+            # A terminal's Ctrl-C reaches this script alone, which passes it on once.
+            start_new_session=True,
         )
 
     def __enter__(self) -> Server:
@@ -32,42 +33,30 @@ class Server:
 
     def __exit__(self, *_: object) -> None:
         if self._process.poll() is None:
-            self._process.terminate()
+            self._process.send_signal(signal.SIGINT)
         try:
-            self._process.wait(60)
+            self._process.communicate(timeout=60)
         except subprocess.TimeoutExpired:
             self._process.kill()
 
-    def address(self) -> str:
-        """Return the address that the server prints."""
+    def ready(self) -> str:
+        """Pass on what the server prints until it is ready; return its address."""
+        address = ""
         assert self._process.stdout is not None
         for line in self._process.stdout:
             print(line, end="", flush=True)
             if found := re.search(r"https?://[^\s/]+", line):
-                return found[0]
+                address = found[0]
+            if line.rstrip().endswith("/docs"):
+                return address
         sys.exit(f"scripts/demo: error: the server ended with code {self._process.wait()}")
 
-    def wait_ready(self, address: str) -> None:
-        end = time.monotonic() + PATIENCE
-        while not answers(f"{address}/readyz"):
-            if self._process.poll() is not None or time.monotonic() > end:
-                sys.exit("scripts/demo: error: the server did not become ready")
-            time.sleep(0.1)
-
     def serve(self) -> int:
-        """Pass on what the server prints, until it ends."""
+        """Pass on what the server prints until it ends."""
         assert self._process.stdout is not None
         for line in self._process.stdout:
             print(line, end="", flush=True)
         return self._process.wait()
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
 
 
 def ask(address: str) -> None:
@@ -88,9 +77,7 @@ def main() -> int:
     options = parser.parse_args()
     install("demo", "-e", ".", "-e", "./plugins/ocr")
     with Server(options.port) as server:
-        address = server.address()
-        server.wait_ready(address)
-        ask(address)
+        ask(server.ready())
         if options.once:
             return 0
         print("Serving until Ctrl-C.", flush=True)

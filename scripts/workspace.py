@@ -24,12 +24,13 @@ STRAY = ("PYTHONHOME", "PYTHONPATH", "PYTHONPYCACHEPREFIX", "PIP_REQUIRE_VIRTUAL
 
 @contextmanager
 def workspace() -> Iterator[None]:
-    """Let this process and its children write into the clone only, and end them on SIGTERM.
+    """Let this process and its children write into the clone only, and end in order on a signal.
 
     Temporary files stand outside of the clone while the script runs, and not after it: a unix
     socket's path may have 107 bytes at most, and the clone's may have any number.
     """
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     for name in STRAY:
         os.environ.pop(name, None)
     os.environ |= {
