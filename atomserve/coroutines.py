@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Sequence
+from contextvars import copy_context
 from typing import Any
 
 import structlog
@@ -82,7 +83,7 @@ class LoopSlot:
             self._stopping = asyncio.Event()
             try:
                 self._runner.load()
-                for _ in self._runner.examples(runner.run):
+                for _ in self._runner.examples(lambda it: runner.run(it, context=copy_context())):
                     pass
             except PluginError as exc:
                 self.life.report(exc)

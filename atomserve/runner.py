@@ -14,6 +14,7 @@ import msgspec
 import structlog
 
 from atomserve.codecs import Codec
+from atomserve.context import Context, current_context
 from atomserve.errors import AtomError, NotReady, PluginError, PluginFailed
 from atomserve.golden import check_answer
 from atomserve.jobs import Answer, AnswerForm, Payload
@@ -92,6 +93,7 @@ class Runner:
         if self._contract.signature.takes == "session":
             return
         for example in self._cls.examples:
+            token = current_context.set(Context(model=self.model))
             try:
                 answer = self._call(self._codec.example_values(example.inputs))
                 if self._contract.signature.streams:
@@ -99,6 +101,8 @@ class Runner:
                 check_answer(example, wait(answer) if self.is_async else answer)
             except BaseException as exc:
                 raise self._refuse(example, exc) from exc
+            finally:
+                current_context.reset(token)
             yield example
 
     def answer(self, payload: Payload) -> Answer:

@@ -173,7 +173,8 @@ class Supervisor:
         while not self._stopping.is_set():
             child = await self._run_child(index)
             if self._stopping.is_set():
-                log.info("server.ended", index=index, fate=child.fate)
+                if not self._exit_code:  # a failure has been told already
+                    log.info("server.ended", index=index, fate=child.fate)
                 break
             delay = restarts.after_death(time.monotonic())
             self._emit(Died(index, child.pid, child.fate, delay))

@@ -1,0 +1,28 @@
+"""``atomserve run``: serve plugins until told to stop."""
+
+from __future__ import annotations
+
+from atomserve.cli.flags import Loaded, with_settings
+
+
+@with_settings
+def run(loaded: Loaded) -> int:
+    """Serve plugins over HTTP/1.1 and HTTP/2 until Ctrl-C or SIGTERM.
+
+    Try:
+
+    - `atomserve run --plugins ocr`
+    - `atomserve run --plugins ./model.py --port 0`
+    - `atomserve run --plugins en=ocr,package.module:Class --certfile cert.pem --keyfile key.pem`
+    """
+    from atomserve import supervisor
+    from atomserve.cli.progress import Progress
+    from atomserve.plugins import LOADERS, installed, resolve
+    from atomserve.telemetry import configure_logging
+
+    settings = loaded.settings
+    loaders = [row.name for row in installed(LOADERS)]
+    sources = resolve(settings, installed(), loaders)
+    configure_logging(settings.log_format, settings.log_level)
+    with Progress(settings) as progress:
+        return supervisor.run(settings, sources, on_event=progress)

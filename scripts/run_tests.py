@@ -1,0 +1,40 @@
+"""Run the checks, then pytest over the project and its plugins; pytest's summary comes last."""
+
+from __future__ import annotations
+
+import sys
+
+from workspace import PYTHON, ROOT, install, run, workspace
+
+
+def plugins() -> list[str]:
+    found = sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml"))
+    return [part for name in found for part in ("-e", f"./plugins/{name}")]
+
+
+def tests() -> list[str]:
+    found = [ROOT / "tests", *sorted(ROOT.glob("plugins/*/tests"))]
+    return [str(path.relative_to(ROOT)) for path in found if path.is_dir()]
+
+
+def names_a_test(argument: str) -> bool:
+    return not argument.startswith("-") and (ROOT / argument.partition("::")[0]).exists()
+
+
+def main(arguments: list[str]) -> int:
+    rest = [argument for argument in arguments if argument != "--full"]
+    install("test", "-e", ".", *plugins(), "--group", "test", "--group", "lint")
+    checked = 0 if rest else run(ROOT / "scripts" / "check")
+    if checked:
+        print("\nscripts/check failed, see above; the tests run all the same\n", flush=True)
+    command = [str(PYTHON), "-m", "pytest", "-o", "cache_dir=.cache/pytest"]
+    if "--full" not in arguments and "-m" not in rest:
+        command += ["-m", "not slow"]
+    if not any(names_a_test(argument) for argument in rest):
+        command += tests()
+    return run(*command, *rest) or checked
+
+
+if __name__ == "__main__":
+    with workspace():
+        sys.exit(main(sys.argv[1:]))
