@@ -95,8 +95,8 @@ def test_listing_names_each_distribution_and_imports_nothing(site: Site) -> None
 
 
 def test_two_distributions_with_one_name_mark_each_other(site: Site) -> None:
-    site.install("one", "1.0", ocr="site_one:Ocr")
-    site.install("two", "2.0", ocr="site_two:Ocr", other="site_two:Other")
+    site.install("one", "1.0", seen="site_one:Ocr")
+    site.install("two", "2.0", seen="site_two:Ocr", other="site_two:Other")
     rows = {row.value: row.rivals for row in installed() if row.value.startswith("site_")}
     assert rows == {
         "site_one:Ocr": ("two 2.0",),
