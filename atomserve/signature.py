@@ -16,6 +16,7 @@ from collections.abc import (
     Generator,
     Iterable,
     Iterator,
+    Mapping,
 )
 from typing import Any, Literal
 
@@ -111,7 +112,13 @@ def read_contract(cls: type[Wrapper], *, plugin: str = "") -> Contract:
     return _Reader(cls, plugin or cls.__name__).read()
 
 
-def describe(name: str, annotation: Any, schema: dict[str, Any], required: bool = True) -> Field:
+def describe(
+    name: str,
+    annotation: Any,
+    schema: dict[str, Any],
+    definitions: Mapping[str, Any],
+    required: bool = True,
+) -> Field:
     """Describe one input or output as data."""
     spec = field_of(annotation)
     return Field(
@@ -119,16 +126,18 @@ def describe(name: str, annotation: Any, schema: dict[str, Any], required: bool 
         kind=kind_of(annotation),
         schema=schema,
         required=required,
-        scalar=_is_scalar(schema) and (spec is None or spec.kind == "text"),
+        scalar=_is_scalar(schema, definitions) and (spec is None or spec.kind == "text"),
         dtype=getattr(spec, "dtype", ""),
         dims=getattr(spec, "shape", None),
         media_type=spec.media_type if spec is not None else "",
     )
 
 
-def _is_scalar(schema: dict[str, Any]) -> bool:
+def _is_scalar(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> bool:
     if "anyOf" in schema:
-        return all(_is_scalar(choice) for choice in schema["anyOf"])
+        return all(_is_scalar(choice, definitions) for choice in schema["anyOf"])
+    # An Enum is a definition of its own; what holds itself has properties, and is no scalar.
+    schema = definitions.get(schema.get("$ref", "").rpartition("/")[2], schema)
     return "enum" in schema or schema.get("type") in (
         "string",
         "number",
@@ -141,7 +150,7 @@ def _is_scalar(schema: dict[str, Any]) -> bool:
 class _Parameter(msgspec.Struct):
     name: str
     annotation: Any
-    default: Any = msgspec.NODEFAULT
+    default: Any
     keyword: bool = False
 
 
@@ -244,7 +253,7 @@ class _Reader:
             fields = class_fields(item)
             if fields is not None:
                 return [_Parameter(n, t, d, True) for n, t, d in fields], item
-        return [_Parameter("input", item)], None
+        return [_Parameter("input", item, msgspec.NODEFAULT)], None
 
     def answer(
         self, function: Callable[..., Any], method: str, annotation: Any, takes: Takes
@@ -297,10 +306,17 @@ class _Reader:
         except (TypeError, ValueError, RuntimeError, NotImplementedError) as exc:
             raise self.fail(method, f"a type has no JSON form: {exc}") from exc
         fields = tuple(
-            describe(p.name, p.annotation, schemas.inputs[p.name], p.name in schemas.required)
+            describe(
+                p.name,
+                p.annotation,
+                schemas.inputs[p.name],
+                schemas.definitions,
+                p.name in schemas.required,
+            )
             for p in parameters
         )
-        return fields, describe("output", answer, schemas.output), schemas.definitions
+        output_field = describe("output", answer, schemas.output, schemas.definitions)
+        return fields, output_field, schemas.definitions
 
     def description(self, function: Callable[..., Any]) -> str:
         own = self.cls.__doc__ if self.cls.__doc__ != Wrapper.__doc__ else ""
