@@ -132,7 +132,7 @@ def test_another_dtype_is_refused(array: np.ndarray, reason: str) -> None:
 
 
 def test_a_pickle_is_refused_unread() -> None:
-    with pytest.raises(ValueError, match="'|O'"):
+    with pytest.raises(ValueError, match=r"'\|O'"):
         from_npy(FREE, saved(np.array([object], dtype=object)))
 
 
