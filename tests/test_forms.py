@@ -4,7 +4,7 @@ import time
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atomserve.errors import BadRequest
@@ -35,6 +35,7 @@ def test_parts_are_views_of_the_body() -> None:
     assert (second.name, bytes(second.data), second.is_file) == ("ключ", b"", False)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.sampled_from([bytes, bytearray, memoryview]))
 def test_data_of_any_bytes_is_kept(data: bytes, kind: type) -> None:
     tricky = data + b"\r\n--" + data + b"\r\n--C\r\r\n-" + data

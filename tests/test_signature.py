@@ -223,6 +223,16 @@ class Odd(Wrapper):
         return 0
 
 
+class Tree(msgspec.Struct):
+    image: Image
+    children: list["Tree"] = []
+
+
+class Recursive(Wrapper):
+    def predict(self, x: Tree) -> int:
+        return 0
+
+
 class BatchOfOne(Wrapper):
     def predict_batch(self, request: Ask) -> list[int]:
         return []
@@ -256,6 +266,7 @@ class Unloadable(Wrapper):
         (BareArray, "predict(x)", 'Annotated[np.ndarray, Tensor("float32", (-1, 3))]'),
         (BareArrayBack, "predict return", "neither dtype nor shape"),
         (Odd, "predict", "complex"),
+        (Recursive, "predict", "Tree"),
         (BatchOfOne, "predict_batch", "`requests: list[R]`"),
         (BatchToOne, "predict_batch", "`list[R]`"),
         (YieldsInt, "predict", "`Iterator[R]`"),

@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -40,6 +40,7 @@ def saved(array: np.ndarray, version: tuple[int, int] | None = None) -> memoryvi
     return memoryview(out.getvalue())
 
 
+@settings(deadline=None)
 @given(arrays(), st.sampled_from([None, (1, 0), (2, 0), (3, 0)]))
 def test_what_numpy_saves_is_read(array: np.ndarray, version: tuple[int, int] | None) -> None:
     found = from_npy(Tensor(array.dtype.name), saved(array, version))
@@ -47,6 +48,7 @@ def test_what_numpy_saves_is_read(array: np.ndarray, version: tuple[int, int] | 
     np.testing.assert_array_equal(found, array)
 
 
+@settings(deadline=None)
 @given(arrays())
 def test_what_is_written_numpy_loads(array: np.ndarray) -> None:
     loaded = np.load(io.BytesIO(to_npy(array)), allow_pickle=False)
@@ -54,6 +56,7 @@ def test_what_is_written_numpy_loads(array: np.ndarray) -> None:
     np.testing.assert_array_equal(loaded, array)
 
 
+@settings(deadline=None)
 @given(arrays())
 def test_nested_lists_come_back_as_the_same_array(array: np.ndarray) -> None:
     if not finite(array):
@@ -65,6 +68,7 @@ def test_nested_lists_come_back_as_the_same_array(array: np.ndarray) -> None:
     np.testing.assert_array_equal(found.ravel(), array.ravel())
 
 
+@settings(deadline=None)
 @given(arrays())
 def test_raw_bytes_come_back_as_the_same_array(array: np.ndarray) -> None:
     shape = ",".join(map(str, array.shape))
@@ -187,6 +191,7 @@ def test_other_writers_spacing_and_order_are_read() -> None:
     assert from_npy(FREE, npy(header, bytes(8))).shape == (2,)
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(DTYPES),
     st.lists(
