@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import parse_qsl
 
-import msgspec
-
 from atomserve.answers import Answers
+from atomserve.documents import ItemReader, JsonReader, MsgpackReader
 from atomserve.errors import AtomError, BadRequest, Fault, Invalid, UnsupportedMedia
 from atomserve.examples import example_json, example_values
 from atomserve.forms import split_form
 from atomserve.inputs import Input, inputs_of
 from atomserve.jobs import Form, Payload
-from atomserve.refusals import FOREIGN, at_path, refusal
+from atomserve.refusals import at_path
 from atomserve.signature import Contract
-from atomserve.wire import packed_type, read_json, read_msgpack
 
 MAX_QUERY_FIELDS = 64
 
@@ -39,17 +36,8 @@ class Codec:
         ]
         binary = contract.signature.binary_input
         self._binary = self.inputs[binary.name] if binary is not None else None
-        self._keys = [json.dumps(name, ensure_ascii=False).encode() for name in names]
-        self._escape = b"\\u00" if all(map(str.isascii, names)) else b"\\u"
-        self._read_json = msgspec.json.Decoder(contract.inputs, dec_hook=read_json).decode
-        self._packed = [
-            (place, each)
-            for place, each in enumerate(self.inputs.values())
-            if each.spec is not None and not each.many
-        ]
-        self._read_msgpack = msgspec.msgpack.Decoder(
-            _packed_struct(contract, self.inputs), dec_hook=read_msgpack, ext_hook=_refuse_extension
-        ).decode
+        self._json = JsonReader(contract.inputs, self.inputs)
+        self._msgpack = MsgpackReader(contract.inputs, self.inputs)
         self._forms: dict[Form, Callable[[Payload], tuple[Any, ...]]] = {
             "json": self._from_json,
             "msgpack": self._from_msgpack,
@@ -57,8 +45,11 @@ class Codec:
             "npy": self._from_raw,
             "raw": self._from_raw,
         }
-        bare = contract.signature.takes == "session" and contract.request is None
-        self._item = _ItemReader(contract) if bare else None
+        self._item = (
+            ItemReader(next(iter(self.inputs.values())).type)
+            if contract.signature.takes == "session" and contract.request is None
+            else None
+        )
         self.encode = Answers(contract.output).encode
 
     def decode(self, payload: Payload) -> tuple[Any, ...]:
@@ -113,33 +104,10 @@ class Codec:
         return example_json(self.contract, inputs, values)
 
     def _from_json(self, payload: Payload) -> tuple[Any, ...]:
-        body = payload.body
-        if type(body) is memoryview:
-            body = bytes(body)
-        try:
-            found = self._read_json(body)
-        except FOREIGN as exc:
-            raise _first_refusal(exc, body, msgspec.json.decode, "JSON") from exc
-        for key in self._keys:
-            if body.count(key) > 1:
-                _refuse_repeats(body)
-                break
-        else:
-            if self._escape in body:
-                _refuse_repeats(body)
-        return self._rebuilt(msgspec.structs.astuple(found))
+        return self._rebuilt(self._json.read(payload.body))
 
     def _from_msgpack(self, payload: Payload) -> tuple[Any, ...]:
-        try:
-            found = self._read_msgpack(payload.body)
-        except FOREIGN as exc:
-            raise _first_refusal(exc, payload.body, msgspec.msgpack.decode, "msgpack") from exc
-        if not self._packed:
-            return self._rebuilt(msgspec.structs.astuple(found))
-        values = list(msgspec.structs.astuple(found))
-        for place, each in self._packed:
-            values[place] = each.from_packed(values[place])
-        return self._rebuilt(tuple(values))
+        return self._rebuilt(self._msgpack.read(payload.body))
 
     def _from_raw(self, payload: Payload) -> tuple[Any, ...]:
         query = self._query(payload.query)
@@ -220,80 +188,3 @@ class Codec:
             except (TypeError, ValueError) as exc:
                 raise at_path(Invalid, f"$.{name}", exc) from exc
         return tuple(built)
-
-
-class _ItemReader:
-    """Reads items of a session whose wrapper takes bare values."""
-
-    def __init__(self, contract: Contract) -> None:
-        (field,) = msgspec.structs.fields(contract.inputs)
-        self._json = msgspec.json.Decoder(field.type, dec_hook=read_json).decode
-        self._msgpack = msgspec.msgpack.Decoder(
-            field.type, dec_hook=read_msgpack, ext_hook=_refuse_extension
-        ).decode
-
-    def read(self, payload: Payload) -> Any:
-        form, read, decode = (
-            ("JSON", self._json, msgspec.json.decode)
-            if payload.form == "json"
-            else ("msgpack", self._msgpack, msgspec.msgpack.decode)
-        )
-        try:
-            return read(payload.body)
-        except FOREIGN as exc:
-            raise _first_refusal(exc, payload.body, decode, form) from exc
-
-
-def _packed_struct(contract: Contract, inputs: Mapping[str, Input]) -> type[msgspec.Struct]:
-    """Define the Struct of inputs again, with the fields' bytes as views of the body."""
-    members: list[tuple[str, Any] | tuple[str, Any, Any]] = []
-    for info in msgspec.structs.fields(contract.inputs):
-        each = inputs[info.name]
-        if each.spec is None or each.many:
-            members.append(_member(info))
-            continue
-        wanted: Any = packed_type(each.spec)
-        if each.optional:
-            wanted = wanted | None
-        if each.required:
-            members.append((info.name, wanted))
-        else:
-            members.append((info.name, wanted | msgspec.UnsetType, msgspec.UNSET))
-    return msgspec.defstruct(
-        contract.inputs.__name__, members, kw_only=True, forbid_unknown_fields=True
-    )
-
-
-def _member(info: msgspec.structs.FieldInfo) -> tuple[str, Any] | tuple[str, Any, Any]:
-    if info.default_factory is not msgspec.NODEFAULT:
-        return info.name, info.type, msgspec.field(default_factory=info.default_factory)
-    if info.default is not msgspec.NODEFAULT:
-        return info.name, info.type, info.default
-    return info.name, info.type
-
-
-def _first_refusal(error: Exception, body: Any, decode: Callable[..., Any], form: str) -> AtomError:
-    """Prefer what is wrong with the document as such: msgspec stops at the first misfit."""
-    if isinstance(error, msgspec.ValidationError):
-        try:
-            decode(body, type=msgspec.Raw)
-        except FOREIGN as exc:
-            error = exc
-    return refusal(error, form=form)
-
-
-def _refuse_extension(code: int, _: memoryview) -> NoReturn:
-    raise msgspec.ValidationError(f"msgpack extension type {code}; expected plain values")
-
-
-def _refuse_repeats(body: bytes | bytearray) -> None:
-    """Refuse a JSON object that names a member twice; msgspec would keep the last."""
-    try:
-        # Pairs stay pairs, so the outermost result is the outermost object's members.
-        pairs = json.loads(body, object_pairs_hook=list, parse_int=str, parse_float=str)
-    except RecursionError as exc:
-        raise refusal(exc) from exc
-    names = [name for name, _ in pairs]
-    for name in set(names):
-        if names.count(name) > 1:
-            raise at_path(BadRequest, f"$.{name[:64]}", "stands twice in the object")

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from atomserve.answers import plain
-from atomserve.errors import Invalid
+from atomserve.errors import AtomError, Invalid
 from atomserve.fields import AudioClip, Spec, Tensor, VideoClip
 from atomserve.inputs import Input
 from atomserve.refusals import FOREIGN, at_path, refusal
@@ -39,7 +39,7 @@ def example_values(inputs: Mapping[str, Input], given: Mapping[str, Any]) -> dic
             )
         except FOREIGN as exc:
             raise refusal(exc, at=inputs[name].path) from exc
-        except OSError as exc:
+        except (AtomError, OSError) as exc:
             raise at_path(Invalid, inputs[name].path, exc) from exc
     return values
 

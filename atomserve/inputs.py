@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from atomserve.errors import Invalid
+from atomserve.errors import AtomError, Invalid, UnsupportedMedia
 from atomserve.fields import Spec, Tensor
 from atomserve.forms import Part
 from atomserve.refusals import FOREIGN, at_path, refusal
@@ -58,6 +58,8 @@ class Input:
 
     def from_text(self, text: str) -> Any:
         """Read a scalar from plain text: a query's value, a form's text part."""
+        if not self.scalar:
+            raise at_path(Invalid, self.path, "has no plain text form; expected it in the body")
         try:
             value = msgspec.convert(text, self.type, strict=False)
         except FOREIGN as exc:
@@ -97,6 +99,8 @@ class Input:
         return self._told(read_body, self.spec, data, media_type, shape)
 
     def from_npy(self, data: memoryview) -> Any:
+        if not isinstance(self.spec, Tensor):
+            raise UnsupportedMedia(f"{self.path} is no tensor, which an npy file would be")
         return self._told(from_npy, self.spec, data)
 
     def from_packed(self, found: Any) -> Any:
@@ -117,6 +121,8 @@ class Input:
             return read(*args)
         except ValueError as exc:
             raise at_path(Invalid, self.path, exc) from exc
+        except AtomError as exc:
+            raise at_path(type(exc), self.path, exc) from exc
 
 
 def inputs_of(contract: Contract) -> dict[str, Input]:

@@ -311,7 +311,8 @@ class _Reader:
     ) -> tuple[tuple[Field, ...], Field, dict[str, Any]]:
         try:
             schemas = json_schemas(inputs, output)
-        except (TypeError, ValueError, RuntimeError, NotImplementedError) as exc:
+        # KeyError: a class that holds a field and itself.
+        except (TypeError, ValueError, KeyError, RuntimeError, NotImplementedError) as exc:
             raise self.fail(method, f"a type has no JSON form: {exc}") from exc
         fields = tuple(
             describe(

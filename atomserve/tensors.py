@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from math import prod
 from typing import Annotated, Any
 
@@ -116,12 +116,14 @@ def from_npy(spec: Tensor, data: memoryview) -> Array:
     return view(spec, shape, data[start + length :], fortran=fortran)
 
 
-def _npy_header(text: str) -> tuple[str, bool, list[int]]:
+@lru_cache(maxsize=64)
+def _npy_header(text: str) -> tuple[str, bool, tuple[int, ...]]:
     # By pattern: a Python literal from a stranger can exhaust the parser's stack.
     found = dict(re.findall(_ENTRY, text)) if _HEADER.fullmatch(text.strip()) else {}
     try:
         order = {"True": True, "False": False}[found["fortran_order"]]
-        sizes = [int(size) for size in found["shape"].strip("()").split(",") if size.strip()]
+        listed = found["shape"].strip("()").split(",")
+        sizes = tuple(int(size) for size in listed if size.strip())
         return found["descr"].strip("'"), order, sizes
     except (KeyError, ValueError):
         raise ValueError(

@@ -93,7 +93,9 @@ def read_msgpack(marker: type[Marker], found: Any) -> Any:
     """
     wanted = packed_type(marker.spec)
     try:
-        return read_packed(marker.spec, msgspec.convert(found, wanted))
+        return read_packed(
+            marker.spec, msgspec.convert(found, wanted, builtin_types=(bytes, memoryview))
+        )
     except msgspec.ValidationError as exc:
         raise ValueError(str(exc)) from None
 

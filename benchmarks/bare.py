@@ -1,6 +1,6 @@
-"""A bare Starlette endpoint on the same Hypercorn, with the same settings: what ours is held against.
+"""A bare Starlette endpoint on the same Hypercorn with the same settings, to be held against ours.
 
-    python -m benchmarks.bare PORT
+python -m benchmarks.bare PORT
 """
 
 from __future__ import annotations

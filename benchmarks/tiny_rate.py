@@ -36,9 +36,7 @@ def main() -> None:
     with several(COMMANDS, PATH) as urls:
         for _ in range(options.rounds + 1):
             for name, url in urls.items():
-                rate = wrk(
-                    url, '{"x":1}', connections=options.connections, seconds=options.seconds
-                )
+                rate = wrk(url, '{"x":1}', connections=options.connections, seconds=options.seconds)
                 rates[name].append(rate)
     reference, *_ = (found[1:] for found in rates.values())
     for name, (_, *found) in rates.items():

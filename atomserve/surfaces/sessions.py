@@ -58,6 +58,8 @@ class SessionEndpoint:
         """Serve one session until either side ends it."""
         client = client_of(scope)
         client.model, client.route = self._model.name, self._route
+        if scope["type"] != "websocket":
+            raise BadRequest(f"{self._route} takes WebSockets only")
         headers = RawHeaders(scope["headers"])
         await receive()  # websocket.connect
         if not same_origin(headers, scope, self._origins):
