@@ -13,20 +13,20 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from atomserve.backend import Backend
-from atomserve.engine import Engine, Watcher
+from atomserve.backends.local import ThreadBackend
+from atomserve.backends.runner import Runner
+from atomserve.engine.backend import Backend
+from atomserve.engine.engine import Engine, Watcher
+from atomserve.engine.options import class_options, decide
 from atomserve.errors import AtomError, MethodNotAllowed, NotFound, PluginError
-from atomserve.guard import Guard
+from atomserve.guard.guard import Guard
 from atomserve.loading import load_class, served_name
-from atomserve.local import ThreadBackend
-from atomserve.options import class_options, decide
 from atomserve.plugins import Source, by_name, check_tables
-from atomserve.runner import Runner
 from atomserve.settings import Cors, ModelSettings, Settings
 from atomserve.signature import Signature, read_contract
 from atomserve.surfaces import docs, health, native, openapi
 from atomserve.surfaces.sessions import SessionEndpoint
-from atomserve.telemetry import AccessLog
+from atomserve.telemetry.logs import AccessLog
 from atomserve.wrapper import Wrapper
 
 

@@ -13,6 +13,8 @@ from atomserve.settings import Settings
 
 MAX_FRAME = 1024 * 1024
 """Most bytes of one message: nothing but settings comes near it."""
+BACKLOG = 1024
+"""Connections that may wait to be accepted, for each listening socket."""
 MAX_OUTBOX = 4 * MAX_FRAME
 """Most bytes that wait for a peer that does not read."""
 

@@ -14,15 +14,15 @@ import msgspec
 import numpy as np
 from anyio.from_thread import start_blocking_portal
 
-from atomserve.adapters import serve_hypercorn
 from atomserve.app import App, backend
 from atomserve.errors import AtomError, NotReady, PluginError, all_errors
-from atomserve.failures import bare
-from atomserve.lifespan import Lifespan
-from atomserve.listeners import listen
+from atomserve.guard.failures import bare
 from atomserve.loading import load_class, served_name
 from atomserve.plugins import Source, installed, resolve
+from atomserve.server.adapters import serve_hypercorn
+from atomserve.server.lifespan import Lifespan
 from atomserve.settings import Settings
+from atomserve.supervisor.listeners import listen
 from atomserve.wrapper import Wrapper
 
 __all__ = ["Client", "serve"]

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from atomserve.adapters import serve_hypercorn
+from atomserve.server.adapters import serve_hypercorn
 from atomserve.settings import Settings
 
 

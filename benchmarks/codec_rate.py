@@ -8,8 +8,8 @@ import msgspec
 import numpy as np
 
 from atomserve import Tensor, Wrapper
-from atomserve.codecs import Codec
-from atomserve.jobs import Payload
+from atomserve.codecs.codec import Codec
+from atomserve.engine.jobs import Payload
 from atomserve.signature import read_contract
 
 

@@ -31,10 +31,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message
 
-from atomserve.guard import Guard
+from atomserve.guard.guard import Guard
 from atomserve.settings import Limits
-from atomserve.sink import Sink
-from atomserve.telemetry import AccessLog
+from atomserve.telemetry.logs import AccessLog
+from atomserve.telemetry.sink import Sink
 
 BODY = b'{"text": "hello you"}'
 HEADERS = [

@@ -13,9 +13,9 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image as Pillow
 
 from atomserve import Audio, AudioClip, Blob, Image, Tensor, Text, Video, Wrapper
-from atomserve.codecs import Codec
+from atomserve.codecs.codec import Codec
+from atomserve.engine.jobs import Answer, Form, Payload
 from atomserve.fields import DTYPES, VideoClip
-from atomserve.jobs import Answer, Form, Payload
 from atomserve.signature import read_contract
 
 

@@ -16,7 +16,7 @@ class Plan(msgspec.Struct):
 
 
 def supervise(plan: Plan) -> int:
-    from atomserve import events, supervisor
+    from atomserve.supervisor import events, supervisor
 
     def tell(event: events.Event) -> None:
         line = {"event": type(event).__name__, **msgspec.structs.asdict(event)}
@@ -28,12 +28,12 @@ def supervise(plan: Plan) -> int:
     return supervisor.run(plan.settings, (plan.options,), on_event=tell, child=child)
 
 
-HEAVY = ("numpy", "starlette", "hypercorn", "uvloop", "h2", "PIL", "atomserve.server")
+HEAVY = ("numpy", "starlette", "hypercorn", "uvloop", "h2", "PIL", "atomserve.server.process")
 
 if __name__ == "__main__":
     if sys.argv[1] == "supervise":
         del sys.modules["fakes"]
         sys.exit(supervise(msgspec.json.decode(sys.argv[2], type=Plan)))
-    from atomserve import server
+    from atomserve.server import process as server
 
     server.main(lambda settings, sources: FakeApplication(sources[0]))

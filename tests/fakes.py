@@ -17,7 +17,7 @@ from atomserve.errors import PluginError
 
 
 class FakeApplication:
-    """What ``atomserve.server.Application`` asks for, with faults to choose by ``options``."""
+    """What ``server.process.Application`` asks for, with faults to choose by ``options``."""
 
     def __init__(self, options: dict[str, Any]) -> None:
         if "bad_plugin" in options:

@@ -10,11 +10,11 @@ from contracts import NUMBERS, PICTURE, Box, codec, codec_of
 from PIL import Image as Pillow
 
 from atomserve import Audio, AudioClip, Blob, Image, Tensor, Video
+from atomserve.engine.jobs import Payload
 from atomserve.errors import (
     BadAnswer,
     NotAcceptable,
 )
-from atomserve.jobs import Payload
 
 
 @pytest.mark.parametrize("value", [float("nan"), [1, {"a": float("inf")}], np.float32("nan")])

@@ -30,7 +30,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atomserve import Blob, Image, Tensor, Text, Wrapper
-from atomserve.codecs import Codec
+from atomserve.codecs.codec import Codec
+from atomserve.engine.jobs import Form, Payload
 from atomserve.errors import (
     AtomError,
     BadRequest,
@@ -38,7 +39,6 @@ from atomserve.errors import (
     NotAcceptable,
     UnsupportedMedia,
 )
-from atomserve.jobs import Form, Payload
 from atomserve.signature import read_contract
 
 

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atomserve import Blob, Tensor, Wrapper
-from atomserve.codecs import Codec
+from atomserve.codecs.codec import Codec
+from atomserve.engine.jobs import Payload
 from atomserve.errors import (
     AtomError,
     BadRequest,
@@ -22,7 +23,6 @@ from atomserve.errors import (
     TooLarge,
     UnsupportedMedia,
 )
-from atomserve.jobs import Payload
 from atomserve.signature import read_contract
 
 

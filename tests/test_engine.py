@@ -14,8 +14,13 @@ import msgspec
 import pytest
 
 from atomserve import BadRequest, Example, Wrapper, current
+from atomserve.backends.local import ThreadBackend
+from atomserve.backends.runner import Runner
 from atomserve.context import Context
-from atomserve.engine import Engine
+from atomserve.engine.engine import Engine
+from atomserve.engine.jobs import Payload
+from atomserve.engine.models import Model
+from atomserve.engine.options import Options, class_options
 from atomserve.errors import (
     Abandoned,
     AtomError,
@@ -26,11 +31,6 @@ from atomserve.errors import (
     Overloaded,
     PluginFailed,
 )
-from atomserve.jobs import Payload
-from atomserve.local import ThreadBackend
-from atomserve.models import Model
-from atomserve.options import Options, class_options
-from atomserve.runner import Runner
 from atomserve.signature import read_contract
 
 pytestmark = pytest.mark.anyio

@@ -10,7 +10,7 @@ import pytest
 from contracts import PICTURE, Box, Held, codec_of, png, same
 
 from atomserve import Audio, AudioClip, Tensor
-from atomserve.jobs import Payload
+from atomserve.engine.jobs import Payload
 
 
 def test_an_example_gives_a_file_by_its_path_or_its_bytes(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from atomserve.codecs.forms import MAX_PARTS, split_form
 from atomserve.errors import BadRequest
-from atomserve.forms import MAX_PARTS, split_form
 
 KIND = "multipart/form-data; boundary=B"
 

@@ -22,13 +22,13 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from atomserve.client import client_of
 from atomserve.errors import BadRequest, Overloaded, TooLarge
-from atomserve.guard import Guard
-from atomserve.resets import reset
+from atomserve.guard.client import client_of
+from atomserve.guard.guard import Guard
+from atomserve.server.resets import reset
 from atomserve.settings import Limits
-from atomserve.sink import Sink
-from atomserve.telemetry import AccessLog
+from atomserve.telemetry.logs import AccessLog
+from atomserve.telemetry.sink import Sink
 
 pytestmark = pytest.mark.anyio
 

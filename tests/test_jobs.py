@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from atomserve.context import Context
+from atomserve.engine.jobs import Answer, Job, Lane, Payload
 from atomserve.errors import AtomError, DeadlineExceeded, Draining, Overloaded
-from atomserve.jobs import Answer, Job, Lane, Payload
 
 
 class Heard:

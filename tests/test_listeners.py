@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from atomserve.errors import ConfigError
-from atomserve.listeners import AddressBusy, listen, listen_unix
+from atomserve.supervisor.listeners import AddressBusy, listen, listen_unix
 
 
 def test_port_0_is_one_port_for_every_process_and_address() -> None:

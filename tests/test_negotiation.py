@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from atomserve import Audio, Blob, Image, Tensor, Text, Video, Wrapper
+from atomserve.codecs.negotiation import answer_form, request_form, stream_form
 from atomserve.errors import BadRequest, NotAcceptable, UnsupportedMedia
-from atomserve.negotiation import answer_form, request_form, stream_form
 from atomserve.signature import Signature, read_contract
 
 Numbers = Annotated[np.ndarray, Tensor("float32")]

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image as Pillow
 from PIL import ImageFile, PngImagePlugin
 
+from atomserve.codecs.pictures import decode_picture, encode_picture
 from atomserve.errors import TooLarge, UnsupportedMedia
-from atomserve.pictures import decode_picture, encode_picture
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 

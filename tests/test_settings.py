@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atomserve.catalogue import catalogue
-from atomserve.configuration import Loaded, explain, load_settings
+from atomserve.configuration.catalogue import catalogue
+from atomserve.configuration.load import Loaded, explain, load_settings
+from atomserve.configuration.settings_page import settings_table
 from atomserve.errors import ConfigError
 from atomserve.settings import Settings
-from atomserve.settings_page import settings_table
 from atomserve.units import DURATION, RATE, SIZE
 
 
@@ -312,7 +312,7 @@ def test_every_setting_says_what_it_is_for() -> None:
 def test_the_page_of_settings_is_up_to_date() -> None:
     page = Path(__file__).parent.parent / "docs" / "settings.md"
     assert page.read_text(encoding="utf-8") == settings_table(), (
-        "write it anew with atomserve.settings_page.settings_table()"
+        "write it anew with atomserve.configuration.settings_page.settings_table()"
     )
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from atomserve.codecs.sounds import decode_sound, encode_sound
 from atomserve.errors import TooLarge, UnsupportedMedia
 from atomserve.fields import AudioClip
-from atomserve.sounds import decode_sound, encode_sound
 
 RATE = 16_000
 TONE = np.sin(np.arange(1600, dtype=np.float32) / 10).astype(np.float32) * np.float32(0.5)
@@ -86,7 +86,7 @@ import sys
 sys.modules["soundfile"] = None
 from atomserve.errors import MissingExtra, TooLarge, UnsupportedMedia
 from atomserve.fields import AudioClip
-from atomserve.sounds import decode_sound, encode_sound
+from atomserve.codecs.sounds import decode_sound, encode_sound
 import io, wave
 import numpy as np
 for width, number in ((1, 192), (2, 16384), (3, 4194304), (4, 1073741824)):

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import structlog
 
-from atomserve.sink import Sink
-from atomserve.telemetry import AccessLog, clean, configure_logging
+from atomserve.telemetry.logs import AccessLog, clean, configure_logging
+from atomserve.telemetry.sink import Sink
 
 REQUEST: dict[str, Any] = {
     "request_id": "a-1",
@@ -124,7 +124,9 @@ def test_a_traceback_keeps_its_lines_and_its_end(configured: Pipe) -> None:
 
 def test_the_standard_librarys_records_come_out_as_ours(configured: Pipe) -> None:
     logging.getLogger("hypercorn.error").error("Error in %s", "ASGI Framework")
-    ours = [h for h in logging.getLogger().handlers if type(h).__module__ == "atomserve.telemetry"]
+    ours = [
+        h for h in logging.getLogger().handlers if type(h).__module__ == "atomserve.telemetry.logs"
+    ]
     broken = logging.LogRecord("library", logging.INFO, "", 0, "wrong %d", ("arguments",), None)
     ours[0].handle(broken)
     logging.getLogger("hypercorn.error").debug("not at this level")
@@ -161,7 +163,7 @@ def test_f18_logging_goes_on_when_the_reader_of_the_pipe_has_gone(configured: Pi
 def test_f18_a_process_whose_log_has_no_reader_lives_on() -> None:
     code = (
         "import structlog, sys\n"
-        "from atomserve.telemetry import configure_logging\n"
+        "from atomserve.telemetry.logs import configure_logging\n"
         "sink = configure_logging()\n"
         "sys.stdin.readline()\n"
         "for _ in range(100): structlog.get_logger().info('x' * 2000)\n"

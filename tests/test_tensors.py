@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from atomserve.fields import DTYPES, Tensor
-from atomserve.tensors import (
+from atomserve.codecs.tensors import (
     MAX_NPY_HEADER,
     checked_array,
     checked_size,
@@ -22,6 +21,7 @@ from atomserve.tensors import (
     to_npy,
     view,
 )
+from atomserve.fields import DTYPES, Tensor
 
 FREE = Tensor("float32")
 

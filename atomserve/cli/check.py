@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from atomserve.runner import Runner
+    from atomserve.backends.runner import Runner
     from atomserve.signature import Field, Signature
 
 
@@ -25,10 +25,10 @@ def check(
     - `atomserve check ocr`
     - `atomserve check ./model.py:Model`
     """
+    from atomserve.backends.runner import Runner
     from atomserve.cli.sources import find
     from atomserve.cli.terminal import complain
     from atomserve.errors import PluginError
-    from atomserve.runner import Runner
 
     try:
         found = find(plugin)

@@ -25,7 +25,7 @@ def config(
     - `atomserve config`
     - `atomserve config --config production.toml --json`
     """
-    from atomserve.configuration import explain
+    from atomserve.configuration.load import explain
 
     found = explain(loaded)
     if as_json:

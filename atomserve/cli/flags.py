@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from atomserve.catalogue import Setting, catalogue
-from atomserve.configuration import Loaded, load_settings
+from atomserve.configuration.catalogue import Setting, catalogue
+from atomserve.configuration.load import Loaded, load_settings
 
 
 def with_settings(command: Callable[..., int]) -> Callable[..., int]:

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from atomserve.cli.terminal import complain, console
-from atomserve.events import (
+from atomserve.supervisor.events import (
     Bound,
     Died,
     Drained,

@@ -15,10 +15,10 @@ def run(loaded: Loaded) -> int:
     - `atomserve run --plugins ./model.py --port 0`
     - `atomserve run --plugins en=ocr,package.module:Class --certfile cert.pem --keyfile key.pem`
     """
-    from atomserve import supervisor
     from atomserve.cli.progress import Progress
     from atomserve.plugins import LOADERS, installed, resolve
-    from atomserve.telemetry import configure_logging
+    from atomserve.supervisor import supervisor
+    from atomserve.telemetry.logs import configure_logging
 
     settings = loaded.settings
     loaders = [row.name for row in installed(LOADERS)]

@@ -30,8 +30,8 @@ def schema(
     """
     import msgspec
 
+    from atomserve.backends.runner import Runner
     from atomserve.cli.sources import find
-    from atomserve.runner import Runner
 
     found = find(plugin)
     signature = Runner(found.cls, found.contract, model=found.name, config={}).signature

@@ -27,7 +27,7 @@ def find(plugin: str) -> Found:
     """
     import os
 
-    from atomserve.configuration import load_settings
+    from atomserve.configuration.load import load_settings
     from atomserve.errors import PluginError
     from atomserve.loading import load_class, served_name
     from atomserve.plugins import installed, resolve

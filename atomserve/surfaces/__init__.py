@@ -1,0 +1,1 @@
+"""HTTP dialects on top of the same jobs."""

@@ -8,9 +8,9 @@ import anyio
 import msgspec
 from starlette.types import Send
 
-from atomserve.calls import Stream
+from atomserve.engine.calls import Stream
+from atomserve.engine.jobs import Answer
 from atomserve.errors import AtomError, Draining, problem
-from atomserve.jobs import Answer
 
 KEEP_ALIVE = 15.0
 """Seconds of silence after which a comment shows that the stream lives."""

@@ -10,13 +10,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from atomserve.client import client_of
+from atomserve.codecs.negotiation import answer_form, request_form, stream_form
 from atomserve.context import Context
-from atomserve.engine import Engine
+from atomserve.engine.engine import Engine
+from atomserve.engine.jobs import Payload
+from atomserve.engine.models import Model
 from atomserve.errors import BadRequest, MethodNotAllowed, UnsupportedMedia
-from atomserve.jobs import Payload
-from atomserve.models import Model
-from atomserve.negotiation import answer_form, request_form, stream_form
+from atomserve.guard.client import client_of
 from atomserve.signature import Signature
 from atomserve.surfaces.bodies import read_body, send_answer
 from atomserve.surfaces.events import FORMATS, send_events

@@ -8,9 +8,10 @@ import anyio
 import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
-from atomserve.calls import Session
-from atomserve.client import client_of
 from atomserve.context import Context
+from atomserve.engine.calls import Session
+from atomserve.engine.jobs import Answer, AnswerForm, Payload
+from atomserve.engine.models import Model
 from atomserve.errors import (
     Abandoned,
     AtomError,
@@ -22,8 +23,7 @@ from atomserve.errors import (
     TooLarge,
     problem,
 )
-from atomserve.jobs import Answer, AnswerForm, Payload
-from atomserve.models import Model
+from atomserve.guard.client import client_of
 from atomserve.surfaces.headers import RawHeaders, same_origin
 
 CLOSE_END, CLOSE_POLICY, CLOSE_TOO_BIG, CLOSE_FAILED = 1000, 1008, 1009, 1011

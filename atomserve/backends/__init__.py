@@ -1,0 +1,1 @@
+"""Where wrappers run: slots that are threads, and what runs in a slot."""

@@ -1,0 +1,62 @@
+"""The thread backend: a model's slots as threads of this process."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import anyio
+
+from atomserve.backends.coroutines import LoopSlot
+from atomserve.backends.runner import Runner
+from atomserve.backends.threads import ThreadSlot
+from atomserve.engine.backend import Opened
+from atomserve.engine.loops import Mailbox
+from atomserve.engine.options import Options
+from atomserve.errors import PluginError
+from atomserve.signature import Signature
+
+
+class ThreadBackend:
+    """Opens ``options.slots`` slots, each with a runner of its own from ``make_runner``."""
+
+    def __init__(self, make_runner: Callable[[], Runner], options: Options) -> None:
+        self._make_runner = make_runner
+        self.options = options
+
+    @asynccontextmanager
+    async def open(self, mailbox: Mailbox, on_room: Callable[[], None]) -> AsyncIterator[Opened]:
+        """Start every slot at once; at the end stop them, bounded by ``unload_timeout``."""
+        slots: list[ThreadSlot | LoopSlot] = []
+        signature: Signature | None = None
+        try:
+            for _ in range(self.options.slots):
+                runner = self._make_runner()
+                signature = signature or runner.signature
+                kind = LoopSlot if runner.is_async else ThreadSlot
+                slots.append(kind(runner, self.options, mailbox, on_room))
+                slots[-1].start()
+            await self._loaded(slots)
+            assert signature is not None, "a model has at least one slot"
+            yield Opened(signature, slots)
+        finally:
+            await self._stop(slots)
+
+    async def _loaded(self, slots: list[ThreadSlot | LoopSlot]) -> None:
+        try:
+            with anyio.fail_after(self.options.startup_timeout):
+                for slot in slots:
+                    await slot.life.loaded.wait()
+                    if slot.life.error is not None:
+                        raise slot.life.error
+        except TimeoutError as exc:
+            raise PluginError(
+                f"not loaded within startup_timeout ({self.options.startup_timeout:g} s)"
+            ) from exc
+
+    async def _stop(self, slots: list[ThreadSlot | LoopSlot]) -> None:
+        with anyio.move_on_after(self.options.unload_timeout, shield=True):
+            for slot in slots:
+                slot.stop()
+            for slot in slots:
+                await slot.life.ended.wait()

@@ -1,0 +1,198 @@
+"""One copy of a wrapper, ready to be called: it decodes, calls and encodes, blocking.
+
+It knows nothing of threads and runs wherever the slot lives.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from contextlib import aclosing
+from typing import Any
+
+import msgspec
+import structlog
+
+from atomserve.backends.golden import check_answer
+from atomserve.codecs.codec import Codec
+from atomserve.context import Context, current_context
+from atomserve.engine.jobs import Answer, AnswerForm, Payload
+from atomserve.errors import AtomError, NotReady, PluginError, PluginFailed
+from atomserve.signature import Contract, Signature
+from atomserve.wrapper import Example, Wrapper
+
+log = structlog.get_logger("atomserve.backends")
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+class Runner:
+    """Calls one instance of ``cls``; every method but `signature` runs in the slot's own thread."""
+
+    def __init__(
+        self, cls: type[Wrapper], contract: Contract, *, model: str, config: dict[str, Any]
+    ) -> None:
+        self._cls = cls
+        self._contract = contract
+        self.model = model
+        self._config = config
+        self._codec = Codec(contract)
+        self._wrapper: Wrapper | None = None
+        self._method: Callable[..., Any] = _not_loaded
+
+    @property
+    def is_async(self) -> bool:
+        return self._contract.is_async
+
+    @property
+    def signature(self) -> Signature:
+        """The model's signature with its examples in their JSON form."""
+        examples = []
+        for example in self._cls.examples:
+            try:
+                examples.append(self._codec.example_json(example.inputs))
+            except (AtomError, ValueError, OSError) as exc:
+                raise self._refuse(example, exc) from exc
+        return msgspec.structs.replace(self._contract.signature, examples=tuple(examples))
+
+    def load(self) -> None:
+        """Make the instance and let it load.
+
+        Raises:
+            PluginError: the configuration does not fit, or ``load`` failed.
+        """
+        try:
+            config = msgspec.convert(self._config, self._contract.config, strict=False)
+        except msgspec.ValidationError as exc:
+            raise PluginError(f"models.{self.model}.config: {exc}") from exc
+        try:
+            self._wrapper = self._cls()
+            self._wrapper.load(config)
+        except BaseException as exc:  # whatever a plugin does must not end its thread
+            raise self._broken("load", exc) from exc
+        self._method = getattr(self._wrapper, self._contract.method)
+
+    def unload(self) -> None:
+        """Let the instance go; a failure is logged."""
+        if self._wrapper is None:
+            return
+        try:
+            self._wrapper.unload()
+        except BaseException as exc:  # noqa: BLE001 - a plugin's code
+            self._broken("unload", exc)
+        self._wrapper = None
+
+    def examples(self, wait: Callable[[Any], Any] = _as_it_is) -> Iterator[Example]:
+        """Run the examples one by one and check their answers; ``wait`` finishes a coroutine.
+
+        Raises:
+            PluginError: an example failed, or answered something else.
+        """
+        if self._contract.signature.takes == "session":
+            return
+        for example in self._cls.examples:
+            token = current_context.set(Context(model=self.model))
+            try:
+                answer = self._call(self._codec.example_values(example.inputs))
+                if self._contract.signature.streams:
+                    answer = _collected(answer) if self.is_async else list(answer)
+                check_answer(example, wait(answer) if self.is_async else answer)
+            except BaseException as exc:
+                raise self._refuse(example, exc) from exc
+            finally:
+                current_context.reset(token)
+            yield example
+
+    def answer(self, payload: Payload) -> Answer:
+        """Answer one request.
+
+        Raises:
+            AtomError: the request is at fault, or the plugin failed (its error is in the log).
+        """
+        values = self._codec.decode(payload)
+        try:
+            value = self._call(values)
+        except BaseException as exc:
+            raise self._failed(exc) from exc
+        return self._codec.encode(value, payload.answer, payload.answer_type)
+
+    def answers(self, payload: Payload) -> Generator[Answer]:
+        """Answer one request with many answers; closing the iterator closes the plugin's."""
+        return self._each(lambda: self._call(self._codec.decode(payload)), payload.answer)
+
+    def session(self, items: Iterator[Payload], form: AnswerForm) -> Generator[Answer]:
+        """Answer what a session's client sends; an item that cannot be decoded ends it."""
+        return self._each(lambda: self._method(map(self._codec.decode_item, items)), form)
+
+    async def answer_async(self, payload: Payload) -> Answer:
+        """Await one answer."""
+        values = self._codec.decode(payload)
+        try:
+            value = await self._call(values)
+        except Exception as exc:
+            raise self._failed(exc) from exc
+        return self._codec.encode(value, payload.answer, payload.answer_type)
+
+    async def answers_async(self, payload: Payload) -> AsyncIterator[Answer]:
+        """Await many answers."""
+        values = self._codec.decode(payload)
+        async with aclosing(self._call(values)) as produced:
+            while True:
+                try:
+                    value = await anext(produced)
+                except StopAsyncIteration:
+                    return
+                except Exception as exc:
+                    raise self._failed(exc) from exc
+                yield self._codec.encode(value, payload.answer)
+
+    def _call(self, values: tuple[Any, ...]) -> Any:
+        contract = self._contract
+        if contract.signature.takes == "batch":
+            return self._method([contract.request_of(values)])[0]
+        if not contract.keywords:
+            return self._method(*values)
+        count = len(contract.positional)
+        keywords = dict(zip(contract.keywords, values[count:], strict=True))
+        return self._method(*values[:count], **keywords)
+
+    def _each(self, start: Callable[[], Iterator[Any]], form: AnswerForm) -> Generator[Answer]:
+        produced: Any = ()
+        try:
+            produced = start()
+            for value in produced:
+                yield self._codec.encode(value, form)
+        except GeneratorExit:
+            raise
+        except BaseException as exc:
+            raise self._failed(exc) from exc
+        finally:
+            if isinstance(produced, Generator):
+                produced.close()
+
+    def _failed(self, exc: BaseException) -> AtomError:
+        if isinstance(exc, AtomError):
+            return exc
+        error = PluginFailed(error_id=secrets.token_hex(8))
+        log.error("plugin.failed", model=self.model, error_id=error.error_id, exc_info=exc)
+        return error
+
+    def _broken(self, method: str, exc: BaseException) -> PluginError:
+        log.error("plugin.broken", model=self.model, method=method, exc_info=exc)
+        what = " ".join(f"{type(exc).__name__}: {exc}".split())
+        return PluginError(f"model {self.model!r}: {self._cls.__name__}.{method} failed: {what}")
+
+    def _refuse(self, example: Example, exc: BaseException) -> PluginError:
+        name = example.name or f"number {list(self._cls.examples).index(example) + 1}"
+        what = " ".join(f"{type(exc).__name__}: {exc}".split())
+        return PluginError(f"model {self.model!r}: example {name}: {what}")
+
+
+async def _collected(produced: AsyncIterator[Any]) -> list[Any]:
+    return [value async for value in produced]
+
+
+def _not_loaded(*_: Any) -> Any:
+    raise NotReady("the model is not loaded")

@@ -1,0 +1,181 @@
+"""Slots that are threads: each owns its wrapper's threads and stays busy until they return."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+
+import anyio
+import structlog
+
+from atomserve.backends.runner import Runner
+from atomserve.context import current_context
+from atomserve.engine.jobs import Job
+from atomserve.engine.loops import Mailbox
+from atomserve.engine.options import Options
+from atomserve.engine.replies import Many
+from atomserve.engine.streams import Credit, Inbox
+from atomserve.errors import Abandoned, AtomError, DeadlineExceeded, PluginError
+
+log = structlog.get_logger("atomserve.backends")
+
+HOP = 16
+"""Most short jobs that share one hop to the thread."""
+SHORT = 0.001
+"""Seconds: a slot whose 95th percentile is under this takes several jobs per hop."""
+RARELY = 0.05
+
+
+class Life:
+    """What a slot's first thread tells the loop: loaded, or why not, and that it has ended."""
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        self._mailbox = mailbox
+        self.loaded = anyio.Event()
+        self.ended = anyio.Event()
+        self.error: PluginError | None = None
+
+    def report(self, error: PluginError | None = None) -> None:
+        """Called in the thread, once."""
+        self.error = error
+        self._mailbox.post(self.loaded.set)
+
+    def end(self) -> None:
+        """Called in the thread, last."""
+        self._mailbox.post(self.ended.set)
+
+
+class ThreadSlot:
+    """One copy of a wrapper behind ``capacity`` threads of its own.
+
+    A thread takes a hop of jobs, runs one after the other and posts each answer as it is there.
+    A job nobody waits for any more is skipped; one that runs occupies its thread until it returns.
+    """
+
+    def __init__(
+        self, runner: Runner, options: Options, mailbox: Mailbox, on_room: Callable[[], None]
+    ) -> None:
+        self._runner = runner
+        self._capacity = options.capacity
+        self._mailbox = mailbox
+        self._on_room = on_room
+        self._hops: SimpleQueue[Sequence[Job] | None] = SimpleQueue()
+        self._idle = 0
+        self._late = 1.0  # Share of recent jobs over SHORT; a slot starts as a slow one.
+        self._credits: dict[Job, Credit] = {}
+        self.life = Life(mailbox)
+        name = f"atomserve {runner.model}"
+        # Daemons: a plugin that never returns must not keep the process from ending.
+        self._threads = [
+            threading.Thread(target=self._work if n else self._live, name=name, daemon=True)
+            for n in range(options.capacity)
+        ]
+
+    def __repr__(self) -> str:
+        return f"<ThreadSlot: {self._idle} of {self._capacity} threads idle>"
+
+    @property
+    def room(self) -> int:
+        return self._idle * HOP if self._late < RARELY else self._idle
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        each = -(-len(jobs) // self._idle)
+        for start in range(0, len(jobs), each):
+            self._idle -= 1
+            self._hops.put(jobs[start : start + each])
+        for job in jobs:
+            job.holder = self
+            if isinstance(job.reply, Many):
+                credit = self._credits[job] = Credit()
+                job.reply.consumed = credit.earn
+
+    def drop(self, job: Job) -> None:
+        """Make the thread's next step of ``job`` its last."""
+        if (credit := self._credits.get(job)) is not None:
+            credit.close()
+        if isinstance(job.items, Inbox):
+            job.items.close()
+
+    def start(self) -> None:
+        """Start the first thread: it loads, runs the examples and reports in ``life``."""
+        self._threads[0].start()
+
+    def stop(self) -> None:
+        """Let each thread end after what it runs; the first one unloads."""
+        for _ in self._threads:
+            self._hops.put(None)
+
+    def _live(self) -> None:
+        try:
+            self._runner.load()
+            for _ in self._runner.examples():
+                pass
+        except PluginError as exc:
+            self.life.report(exc)
+        else:
+            for thread in self._threads[1:]:
+                thread.start()
+            self._mailbox.post(self._ready)
+            self.life.report()
+            self._work()
+            for thread in self._threads[1:]:
+                thread.join()
+        self._runner.unload()
+        self.life.end()
+
+    def _ready(self) -> None:
+        self._idle = self._capacity
+        self._on_room()
+
+    def _freed(self) -> None:
+        self._idle += 1
+        self._on_room()
+
+    def _work(self) -> None:
+        while (jobs := self._hops.get()) is not None:
+            for job in jobs:
+                self._step(job)
+            self._mailbox.post(self._freed)
+
+    def _step(self, job: Job) -> None:
+        started = time.monotonic()
+        post, reply = self._mailbox.post, job.reply
+        if reply.ended:
+            return
+        if job.expired(started):
+            post(reply.fail, DeadlineExceeded("the deadline passed before the request ran"))
+            return
+        token = current_context.set(job.context)
+        try:
+            if isinstance(reply, Many):
+                self._stream(job, reply)
+            else:
+                post(reply.answer, self._runner.answer(job.payload))
+        except AtomError as exc:
+            post(reply.fail, exc)
+        except BaseException as exc:
+            log.error("slot.failed", model=job.context.model, exc_info=exc)
+            post(reply.fail, AtomError("an internal error; it is in the log"))
+        finally:
+            current_context.reset(token)
+        late = time.monotonic() - started > SHORT
+        self._late += (late - self._late) / 32
+
+    def _stream(self, job: Job, reply: Many) -> None:
+        credit = self._credits[job]
+        runner = self._runner
+        if job.items is None:
+            answers = runner.answers(job.payload)
+        else:
+            answers = runner.session(iter(job.items), job.payload.answer)
+        try:
+            for answer in answers:
+                if reply.ended or not credit.spend(len(answer.body)):
+                    raise Abandoned
+                self._mailbox.post(reply.answer, answer)
+            self._mailbox.post(reply.end)
+        finally:
+            answers.close()
+            self._mailbox.post(self._credits.pop, job, None)

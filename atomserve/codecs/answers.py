@@ -1,0 +1,111 @@
+"""What a wrapper returns, written as the answer's form asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import isfinite
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from atomserve.codecs.inputs import marked_spec
+from atomserve.codecs.wire import NO_JSON, write_bytes, write_json, write_msgpack
+from atomserve.engine.jobs import Answer, AnswerForm
+from atomserve.errors import BadAnswer, NotAcceptable
+from atomserve.fields import VideoClip
+from atomserve.schemas import Leaf, Marked, unwrapped
+
+UNFIT = (AttributeError, TypeError, ValueError, OverflowError, RecursionError)
+"""What an object that is not as annotated makes an encoder raise."""
+
+
+class Answers:
+    """Writes the answers of one output type."""
+
+    def __init__(self, output: Marked) -> None:
+        self._spread = output.spread
+        self._nullable = unwrapped(output.type) is not output.type
+        spec, many = marked_spec(output.type)
+        self._spec = None if many else spec
+        self._to_json = msgspec.json.Encoder(enc_hook=plain).encode
+        self._to_msgpack = msgspec.msgpack.Encoder(enc_hook=plain).encode
+        self._forms: dict[AnswerForm, Callable[[Any, str], Answer]] = {
+            "json": self._json,
+            "msgpack": self._msgpack,
+            "npy": self._media,
+            "media": self._media,
+        }
+
+    def encode(self, value: Any, form: AnswerForm, media_type: str = "") -> Answer:
+        """Write ``value``; ``media_type`` chooses among the types of a medium.
+
+        Raises:
+            BadAnswer: it is not what the signature says.
+            NotAcceptable: it has no such form.
+        """
+        return self._forms[form](value, media_type)
+
+    def _json(self, value: Any, _: str) -> Answer:
+        if self._spread is not None:
+            value = self._builtins(value, write_json)
+        try:
+            body = self._to_json(value)
+            # msgspec writes NaN and the infinities as null.
+            if b"null" in body:
+                _refuse_infinite(
+                    msgspec.to_builtins(value, builtin_types=(bytes, memoryview), enc_hook=plain)
+                )
+        except UNFIT as exc:
+            raise BadAnswer(f"the model's answer has no JSON form: {exc}") from exc
+        return Answer(body)
+
+    def _msgpack(self, value: Any, _: str) -> Answer:
+        if self._spread is not None:
+            value = self._builtins(value, write_msgpack)
+        try:
+            return Answer(self._to_msgpack(value), "application/msgpack")
+        except UNFIT as exc:
+            raise BadAnswer(f"the model's answer has no msgpack form: {exc}") from exc
+
+    def _media(self, value: Any, media_type: str) -> Answer:
+        spec = self._spec
+        if spec is None or (value is None and self._nullable and media_type):
+            raise NotAcceptable("the answer is not a medium by itself: ask for application/json")
+        if value is None and self._nullable:
+            return self._json(value, "")
+        own = value.media_type if isinstance(value, VideoClip) else media_type or spec.media_type
+        return Answer(write_bytes(spec, value, media_type), own)
+
+    def _builtins(self, value: Any, leaf: Leaf) -> Any:
+        assert self._spread is not None
+        try:
+            return self._spread(value, leaf)
+        except UNFIT as exc:
+            raise BadAnswer(
+                f"the model's answer ({type(value).__name__}) is not as annotated: {exc}"
+            ) from exc
+
+
+def plain(value: Any) -> Any:
+    """Turn numpy's own values, in a place that says nothing of them, into Python's.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} cannot be written")
+
+
+def _refuse_infinite(value: Any) -> None:
+    if type(value) is float and not isfinite(value):
+        raise NotAcceptable(NO_JSON)
+    if type(value) is dict:
+        value = value.values()
+    elif type(value) is not list:
+        return
+    for each in value:
+        _refuse_infinite(each)

@@ -1,0 +1,186 @@
+"""How each field is written: base64, nested lists, binary, bytes; and how it is read again."""
+
+from __future__ import annotations
+
+import binascii
+from typing import Any
+
+import msgspec
+
+from atomserve.codecs.pictures import decode_picture, encode_picture
+from atomserve.codecs.sounds import decode_sound, encode_sound
+from atomserve.codecs.tensors import (
+    checked_array,
+    data_of,
+    finite,
+    from_nested,
+    from_npy,
+    from_raw,
+    to_npy,
+    view,
+)
+from atomserve.errors import BadAnswer, MissingExtra, NotAcceptable
+from atomserve.fields import Spec, Tensor, VideoClip
+from atomserve.schemas import Marker
+
+NO_JSON = "the answer holds NaN or an infinity, which JSON has not: ask for application/msgpack"
+
+
+def read_bytes(spec: Spec, data: memoryview, media_type: str = "") -> Any:
+    """Read one field from its own bytes: a body, a file part, what was in a base64 string.
+
+    Raises:
+        ValueError: they are not such a field.
+    """
+    if isinstance(spec, Tensor):
+        return from_npy(spec, data)
+    if spec.kind == "image":
+        return decode_picture(data)
+    if spec.kind == "audio":
+        return decode_sound(data)
+    if spec.kind == "video":
+        return VideoClip(data, media_type or spec.media_type)
+    return data
+
+
+def read_body(spec: Spec, data: memoryview, media_type: str, shape: str | None) -> Any:
+    """Read the field that is a request's whole body; a tensor's is its bare numbers.
+
+    Raises:
+        ValueError: the body is not such a field.
+    """
+    if isinstance(spec, Tensor):
+        return from_raw(spec, data, shape)
+    return read_bytes(spec, data, media_type)
+
+
+def read_json(marker: type[Marker], found: Any) -> Any:
+    """Read a field's JSON form; a hook for msgspec.
+
+    Raises:
+        ValueError: it is not such a field.
+    """
+    spec = marker.spec
+    if isinstance(spec, Tensor):
+        return from_nested(spec, found)
+    if type(found) is not str:
+        raise ValueError(f"expected a base64 string, got {_json_name(found)}")
+    try:
+        data = binascii.a2b_base64(found, strict_mode=True)
+    except ValueError as exc:
+        raise ValueError(f"not base64 (standard alphabet, padded): {exc}") from None
+    return read_bytes(spec, memoryview(data))
+
+
+def _json_name(found: Any) -> str:
+    names = {dict: "an object", list: "an array", bool: "a boolean", type(None): "null"}
+    return names.get(type(found), "a number")
+
+
+class BinaryTensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A tensor in msgpack; ``data`` is little-endian."""
+
+    dtype: str
+    shape: list[int]
+    data: memoryview
+
+
+def read_msgpack(marker: type[Marker], found: Any) -> Any:
+    """Read a field's msgpack form; a hook for msgspec.
+
+    Raises:
+        ValueError: it is not such a field.
+    """
+    wanted = packed_type(marker.spec)
+    try:
+        return read_packed(
+            marker.spec, msgspec.convert(found, wanted, builtin_types=(bytes, memoryview))
+        )
+    except msgspec.ValidationError as exc:
+        raise ValueError(str(exc)) from None
+
+
+def packed_type(spec: Spec) -> Any:
+    """Return the type to decode a field's msgpack form to without copying its bytes."""
+    return BinaryTensor if isinstance(spec, Tensor) else memoryview
+
+
+def read_packed(spec: Spec, found: Any) -> Any:
+    """Read a field from what its `packed_type` gave.
+
+    Raises:
+        ValueError: it is not such a field.
+    """
+    if not isinstance(spec, Tensor):
+        return read_bytes(spec, found.toreadonly())
+    if found.dtype != spec.dtype:
+        raise ValueError(f"dtype {found.dtype[:40]!r}; expected {spec.dtype!r}")
+    return view(spec, found.shape, found.data)
+
+
+def write_json(spec: Spec, value: Any) -> Any:
+    """Give what msgspec turns into the field's JSON form: bytes become base64.
+
+    Raises:
+        BadAnswer: ``value`` is not such a field.
+        NotAcceptable: it has no JSON form.
+    """
+    if not isinstance(spec, Tensor):
+        return write_bytes(spec, value)
+    array = _array(spec, value)
+    if not finite(array):
+        raise NotAcceptable(f"{NO_JSON} or application/x-npy")
+    return array.tolist()
+
+
+def write_msgpack(spec: Spec, value: Any) -> Any:
+    """Give what msgspec turns into the field's msgpack form.
+
+    Raises:
+        BadAnswer: ``value`` is not such a field.
+    """
+    if not isinstance(spec, Tensor):
+        return write_bytes(spec, value)
+    array = _array(spec, value)
+    return {"dtype": spec.dtype, "shape": array.shape, "data": data_of(array)}
+
+
+def write_bytes(spec: Spec, value: Any, media_type: str = "") -> bytes | memoryview:
+    """Write the field's own bytes, as ``media_type`` where it has several.
+
+    Raises:
+        BadAnswer: ``value`` is not such a field.
+        NotAcceptable: ``media_type`` needs an extra that is not installed.
+    """
+    try:
+        if isinstance(spec, Tensor):
+            return to_npy(checked_array(spec, value))
+        if spec.kind == "image":
+            return encode_picture(value, media_type or spec.media_type)
+        if spec.kind == "audio":
+            return encode_sound(value, media_type or spec.media_type)
+        if spec.kind == "video" and isinstance(value, VideoClip):
+            return _bytes(value.data)
+        if spec.kind == "video":
+            raise ValueError(f"{type(value).__name__}; expected a VideoClip")
+        return _bytes(value)
+    except MissingExtra as exc:
+        raise NotAcceptable(str(exc)) from exc
+    except ValueError as exc:
+        raise BadAnswer(f"the model answered {exc}") from exc
+
+
+def _array(spec: Tensor, value: Any) -> Any:
+    try:
+        return checked_array(spec, value)
+    except ValueError as exc:
+        raise BadAnswer(f"the model answered {exc}") from exc
+
+
+def _bytes(value: Any) -> bytes | memoryview:
+    if type(value) is bytes:
+        return value
+    if not isinstance(value, (bytes, bytearray, memoryview)):
+        raise ValueError(f"{type(value).__name__}; expected bytes or a memoryview")
+    whole = memoryview(value)
+    return whole.cast("B") if whole.c_contiguous and whole.nbytes else whole.tobytes()

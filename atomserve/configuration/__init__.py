@@ -1,0 +1,1 @@
+"""Read the settings from file, environment and flags, and explain them."""

@@ -1,0 +1,100 @@
+"""Read the settings file, the environment and the flags, once, into Settings with origins."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from atomserve.configuration.catalogue import Key, Setting, catalogue, dotted, generic
+from atomserve.configuration.origins import (
+    Statement,
+    brief,
+    in_environment,
+    in_flags,
+    in_table,
+    models_named,
+    read_file,
+)
+from atomserve.errors import ConfigError
+from atomserve.settings import Settings, conflicts
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """The settings, and for each one's dotted path where its value comes from."""
+
+    settings: Settings
+    origins: dict[str, str]
+
+
+class Explained(NamedTuple):
+    """One line of ``atomserve config``; ``value`` is written as in the settings file."""
+
+    path: str
+    value: str
+    origin: str
+
+
+def load_settings(
+    *, config_file: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any]
+) -> Loaded:
+    """Decode defaults < settings file < ``environ`` < ``flags``, checked together.
+
+    Flags are keyed by dotted path; None and empty lists count as not given. Raises `ConfigError`
+    with one line that names the setting, where it was written and what was expected.
+    """
+    table, origin = read_file(config_file, environ)
+    in_file = list(in_table(table, (), origin))
+    models = models_named(table, environ, flags)
+    tree: dict[str, Any] = {"models": {name: {} for name in table.get("models", {})}}
+    origins: dict[Key, str] = {}
+    for given in (*in_file, *in_environment(environ, models), *in_flags(flags)):
+        branch = functools.reduce(
+            lambda node, part: node.setdefault(part, {}), given.key[:-1], tree
+        )
+        branch[given.key[-1]] = _read(given)
+        origins[given.key] = given.origin
+    settings = msgspec.convert(tree, Settings)
+    for path, advice in conflicts(settings):
+        raise ConfigError(f"{path} ({origins[tuple(path.split('.'))]}): {advice}")
+    return Loaded(
+        settings, {dotted(key): origins.get(key, "default") for key, _ in _every(settings)}
+    )
+
+
+def explain(loaded: Loaded) -> list[Explained]:
+    """Return every setting with its value and origin, in the order of the documentation."""
+    return [
+        Explained(path, setting.show(_value(loaded.settings, key)), loaded.origins[path])
+        for key, setting in _every(loaded.settings)
+        for path in [dotted(key)]
+    ]
+
+
+def _read(given: Statement) -> Any:
+    setting = catalogue()[generic(given.key)]
+    try:
+        return setting.read(given.value, text=given.text)
+    except (ValueError, msgspec.MsgspecError) as exc:
+        # What a table holds is the plugin's affair, and may be a secret.
+        shown = "" if isinstance(setting.default, dict) else f" = {brief(given.value)}"
+        where = f"{dotted(given.key)}{shown} ({given.origin})"
+        raise ConfigError(f"{where}: expected {setting.form}") from exc
+
+
+def _every(settings: Settings) -> Iterator[tuple[Key, Setting]]:
+    own = [setting for key, setting in catalogue().items() if key[0] != "models"]
+    of_models = [setting for key, setting in catalogue().items() if key[0] == "models"]
+    yield from ((setting.key, setting) for setting in own)
+    for name in settings.models:
+        yield from (((*setting.key[:1], name, *setting.key[2:]), setting) for setting in of_models)
+
+
+def _value(settings: Settings, key: Key) -> Any:
+    def step(node: Any, part: str) -> Any:
+        return node[part] if isinstance(node, dict) else getattr(node, part)
+
+    return functools.reduce(step, key, settings)

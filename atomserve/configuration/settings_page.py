@@ -1,0 +1,48 @@
+"""The documentation page of all settings, written from the catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from atomserve.configuration.catalogue import catalogue, dotted
+
+_INTRODUCTION = """\
+# Settings
+
+A setting comes from the strongest place that names it: the command line, then the environment,
+then the settings file, then the plugin's own default, then the default below. The file is the one
+given by `--config` or `ATOMSERVE_CONFIG`, or `atomserve.toml` in the current folder.
+`atomserve config` prints every value with its origin.
+
+- Durations and sizes are written with their unit, `"250ms"` or `"64MiB"`; plain numbers are
+  seconds and bytes. `KB`, `MB`, `GB` count in thousands, `KiB`, `MiB`, `GiB` in 1024s.
+- In the environment, names are not case-sensitive, lists are separated by commas, a table is a
+  JSON object, and a model's name has `_` for `-` and `.`: `ATOMSERVE_MODELS__MY_MODEL__SLOTS`.
+- `NAME` is a model's name, `[models.NAME]` its table in the file. There, `plugin = "ocr"` serves
+  the plugin `ocr` under that name: one plugin under several names, with different settings.
+- The variables that Kubernetes sets for a service called `atomserve` (`ATOMSERVE_PORT=tcp://...`
+  and the like) are not settings and are passed over.
+
+| setting | flag | environment | takes | default | meaning |
+|---|---|---|---|---|---|
+"""
+
+
+def settings_table() -> str:
+    """Return the page of all settings, in Markdown."""
+    rows = (
+        (
+            _code([dotted(setting.key)]),
+            _code(setting.flags),
+            _code(setting.variables),
+            setting.form,
+            "" if setting.default is None else _code([setting.show(setting.default)]),
+            setting.description,
+        )
+        for setting in catalogue().values()
+    )
+    return _INTRODUCTION + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _code(words: Iterable[str]) -> str:
+    return ", ".join(f"`{word}`" for word in words)

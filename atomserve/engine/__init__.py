@@ -1,0 +1,1 @@
+"""Models, their lanes and jobs: what happens to a request between a surface and a slot."""

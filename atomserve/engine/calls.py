@@ -1,0 +1,132 @@
+"""A job seen by the surface that asked for it: await it, iterate over it, talk to it, walk away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from atomserve.engine.jobs import Answer, Job, Payload
+from atomserve.engine.loops import Timer, call_later
+from atomserve.engine.options import Options
+from atomserve.engine.replies import Many, One
+from atomserve.engine.streams import Inbox
+from atomserve.errors import Abandoned, AtomError, DeadlineExceeded
+
+Forget = Callable[[Job], None]
+
+
+class Call:
+    """A unary job on its way; `answer` must be awaited, once."""
+
+    __slots__ = ("_forget", "_job", "_reply", "_timer")
+
+    def __init__(self, job: Job, reply: One, options: Options, forget: Forget) -> None:
+        self._job = job
+        self._reply = reply
+        self._forget = forget
+        self._timer: Timer = call_later(options.timeout, self._expire)
+
+    async def answer(self) -> Answer:
+        """Wait for the answer; being cancelled abandons the job.
+
+        Raises:
+            AtomError: the job failed, or nobody waits for it any more.
+        """
+        try:
+            return await self._reply
+        except AtomError:
+            raise
+        except BaseException:
+            self._job.walk_away()
+            raise
+        finally:
+            self._timer.cancel()
+            self._forget(self._job)
+
+    def abandon(self) -> None:
+        """The client left."""
+        self._job.give_up(Abandoned())
+
+    def _expire(self) -> None:
+        self._job.give_up(DeadlineExceeded())
+
+
+class Stream:
+    """A job with many answers; iterate over it inside ``async with``, whose end abandons the rest.
+
+    Each answer has ``options.timeout`` from the one before, all together ``stream_timeout``. A
+    wait for the next answer may be cancelled and taken up again.
+    """
+
+    __slots__ = ("_forget", "_item_timer", "_job", "_options", "_reply", "_total_timer")
+
+    def __init__(self, job: Job, reply: Many, options: Options, forget: Forget) -> None:
+        self._job = job
+        self._reply = reply
+        self._options = options
+        self._forget = forget
+        self._item_timer: Timer | None = None
+        total = options.stream_timeout
+        self._total_timer = None if total is None else call_later(total, self._run_out)
+
+    async def __aenter__(self) -> Stream:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for timer in (self._item_timer, self._total_timer):
+            if timer is not None:
+                timer.cancel()
+        self.abandon()
+        self._forget(self._job)
+
+    def __aiter__(self) -> Stream:
+        return self
+
+    async def __anext__(self) -> Answer:
+        if self._item_timer is None:
+            self._item_timer = call_later(self._options.timeout, self._expire)
+        answer = await anext(self._reply)
+        self._item_timer.cancel()
+        self._item_timer = None
+        return answer
+
+    def abandon(self) -> None:
+        """The client left."""
+        self._job.give_up(Abandoned())
+
+    def _expire(self) -> None:
+        self._job.give_up(DeadlineExceeded("the next answer was not there in time"))
+
+    def _run_out(self) -> None:
+        self._job.give_up(DeadlineExceeded("the stream took longer than stream_timeout"))
+
+
+class Session(Stream):
+    """A stream whose client sends, too.
+
+    Its silence is no fault: only the start has to come within ``options.timeout``, and the whole
+    within ``stream_timeout``.
+    """
+
+    __slots__ = ("_inbox",)
+
+    def __init__(
+        self, job: Job, reply: Many, options: Options, forget: Forget, *, inbox: Inbox
+    ) -> None:
+        super().__init__(job, reply, options, forget)
+        self._inbox = inbox
+        self._item_timer = call_later(options.timeout, self._expire)
+
+    async def __anext__(self) -> Answer:
+        return await anext(self._reply)
+
+    async def send(self, item: Payload) -> None:
+        """Hand over what the client sent; waits while the wrapper is behind."""
+        await self._inbox.put(item)
+
+    def finish(self) -> None:
+        """The client sends no more."""
+        self._inbox.close()
+
+    def _expire(self) -> None:
+        if not self._job.started:
+            self._job.give_up(DeadlineExceeded("the session found no free slot in time"))

@@ -1,0 +1,103 @@
+"""Bounded ways between the event loop and a slot's thread, one for each direction."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Iterator
+from queue import SimpleQueue
+
+from atomserve.engine.jobs import Payload
+from atomserve.engine.loops import Mailbox
+
+CREDIT_ITEMS = 8
+CREDIT_BYTES = 1024 * 1024
+
+
+class Credit:
+    """Lets a thread send only so much ahead of its reader: 8 items or 1 MiB, whichever is first."""
+
+    __slots__ = ("_closed", "_items", "_sizes", "_turn")
+
+    def __init__(self) -> None:
+        self._turn = threading.Condition()
+        self._sizes: deque[int] = deque()
+        self._closed = False
+
+    def spend(self, size: int) -> bool:
+        """Wait, in the thread, until ``size`` bytes more may be sent; False: nobody reads."""
+        with self._turn:
+            while self._owed(size) and not self._closed:
+                self._turn.wait()
+            self._sizes.append(size)
+            return not self._closed
+
+    def _owed(self, size: int) -> bool:
+        if not self._sizes:
+            return False
+        return len(self._sizes) >= CREDIT_ITEMS or sum(self._sizes) + size > CREDIT_BYTES
+
+    def earn(self) -> None:
+        """The reader took the oldest item."""
+        with self._turn:
+            if self._sizes:
+                self._sizes.popleft()
+            self._turn.notify()
+
+    def close(self) -> None:
+        """Nobody reads any more."""
+        with self._turn:
+            self._closed = True
+            self._turn.notify()
+
+
+class Inbox:
+    """What a session's client sends: put on the loop, read in the slot's thread.
+
+    A put waits while 8 items or 1 MiB are unread.
+    """
+
+    __slots__ = ("_mailbox", "_queue", "_room", "_sizes", "closed")
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        self._queue: SimpleQueue[Payload | None] = SimpleQueue()
+        self._mailbox = mailbox
+        self._sizes: deque[int] = deque()
+        self._room: asyncio.Future[None] | None = None
+        self.closed = False
+
+    async def put(self, item: Payload) -> None:
+        """Hand over ``item``; after the end it is dropped."""
+        size = len(item.body)
+        while not self.closed and self._full(size):
+            self._room = asyncio.get_running_loop().create_future()
+            await self._room
+        if not self.closed:
+            self._sizes.append(size)
+            self._queue.put(item)
+
+    def _full(self, size: int) -> bool:
+        if not self._sizes:
+            return False
+        return len(self._sizes) >= CREDIT_ITEMS or sum(self._sizes) + size > CREDIT_BYTES
+
+    def close(self) -> None:
+        """No more will come: the reader ends after what is there."""
+        if not self.closed:
+            self.closed = True
+            self._queue.put(None)
+            self._wake()
+
+    def _taken(self) -> None:
+        self._sizes.popleft()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+
+    def __iter__(self) -> Iterator[Payload]:
+        while (item := self._queue.get()) is not None:
+            self._mailbox.post(self._taken)
+            yield item

@@ -1,0 +1,1 @@
+"""The API process: an application on an HTTP server, obeying the supervisor."""

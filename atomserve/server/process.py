@@ -1,0 +1,253 @@
+"""The API process: serves one application until its supervisor says otherwise."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import importlib
+import importlib.util
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn, Protocol
+
+import anyio
+import msgspec
+import structlog
+
+from atomserve import control
+from atomserve.errors import AtomError
+from atomserve.server.adapters import Adapter, ignore_handshakes, serve_hypercorn
+from atomserve.server.lifespan import Lifespan
+from atomserve.settings import Settings
+
+EXIT_CRASHED = 1
+EXIT_CONFIG = 2
+
+LINGER = 1.0
+"""Seconds that connections get to flush and close when no request is in flight any more."""
+GOODBYE = 0.2
+"""Seconds that requests get to be refused in when the process has to leave at once."""
+
+ADAPTERS: dict[str, Adapter] = {"hypercorn": serve_hypercorn}
+
+log = structlog.get_logger("atomserve.server")
+
+
+class Application(Protocol):
+    """What is served: an ASGI application that can be watched, drained and aborted."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
+
+    def watch(self, callback: Callable[[str, str, str], None]) -> None:
+        """Call ``callback(model, state, detail)`` on the loop at each change."""
+
+    @property
+    def ready(self) -> bool: ...
+
+    def begin_drain(self) -> None:
+        """Answer not ready from now on."""
+
+    def abort(self) -> None:
+        """Answer everything in flight with 503 ``draining``."""
+
+    @property
+    def in_flight(self) -> int: ...
+
+    async def idle(self) -> None:
+        """Return when nothing is in flight."""
+
+
+Create = Callable[[Settings, tuple[Any, ...]], Application]
+
+
+class ApiProcess:
+    """Runs an application on an HTTP server, obeys the supervisor, reports to it."""
+
+    def __init__(
+        self,
+        app: Application,
+        configure: control.Configure,
+        channel: control.Channel[control.Order],
+    ) -> None:
+        self._app = app
+        self._lifespan = Lifespan(app)
+        self._settings = configure.settings
+        self._listeners = configure.listeners
+        self._channel = channel
+        self._ready = False
+        self._ordered: anyio.Event = anyio.Event()
+        self._order: control.Drain
+        self._serving = anyio.Event()
+        self._closing = anyio.Event()
+        self._closed = anyio.Event()
+
+    async def run(self) -> NoReturn:
+        """Serve until drained; ends the process, since a plugin's thread may never return."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._channel.deliver)
+            tasks.start_soon(self._obey)
+            self._app.watch(self._tell_change)
+            tasks.start_soon(self._lifespan.run)
+            await self._lifespan.started.wait()
+            tasks.start_soon(self._serve)
+            await self._serving.wait()
+            self._channel.post(control.Serving())
+            self._tell_readiness()
+            await self._ordered.wait()
+            aborted = await self._drain(self._order)
+            with anyio.move_on_after(self._settings.unload_timeout):
+                await self._lifespan.shut_down()
+            self._channel.post(control.Drained(aborted))
+            await self._channel.flush()
+            end(0)
+        raise AssertionError("unreachable")
+
+    async def _serve(self) -> None:
+        adapter = ADAPTERS[self._settings.server]
+        try:
+            await adapter(
+                self._lifespan,
+                self._settings,
+                self._listeners,
+                serving=self._serving,
+                stop=self._closing,
+            )
+        except Exception:  # whatever one connection raises ends Hypercorn's drain
+            if not self._closing.is_set():
+                raise
+            log.warning("server.connection_failed", exc_info=True)
+        else:
+            self._closed.set()
+
+    async def _obey(self) -> None:
+        async for order in self._channel:
+            match order:
+                case control.Drain():
+                    self._order = order
+                    self._ordered.set()
+                case control.Stop():
+                    await self._leave(0)
+        await self._leave(EXIT_CRASHED)  # the supervisor is gone
+
+    async def _drain(self, order: control.Drain) -> int:
+        """Finish what is in flight and return how many requests had to be aborted."""
+        self._app.begin_drain()
+        self._tell_readiness()
+        await anyio.sleep(order.delay)
+        self._closing.set()
+        with anyio.move_on_after(order.timeout):
+            await self._quiet()
+        if aborted := self._app.in_flight:
+            self._app.abort()
+            with anyio.move_on_after(LINGER):
+                await self._quiet()
+        return aborted
+
+    async def _quiet(self) -> None:
+        """Return when the HTTP server has ended, or only idle connections keep it."""
+        while True:
+            await self._app.idle()
+            with anyio.move_on_after(LINGER):
+                await self._closed.wait()
+            if not self._app.in_flight:
+                return
+
+    async def _leave(self, code: int) -> NoReturn:
+        self._app.begin_drain()
+        self._app.abort()
+        with anyio.move_on_after(GOODBYE):
+            await self._app.idle()
+        end(code)
+
+    def _tell_change(self, model: str, state: str, detail: str) -> None:
+        self._channel.post(control.ModelChanged(model, state, detail))
+        self._tell_readiness()
+
+    def _tell_readiness(self) -> None:
+        ready = self._app.ready and self._serving.is_set()
+        if ready != self._ready:
+            self._ready = ready
+            self._channel.post(control.Ready() if ready else control.NotReady())
+
+
+def main(create: Create) -> NoReturn:
+    """Serve as the child whose control socket is the last argument of the command line."""
+    die_with_parent()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # Not SIG_IGN: whatever a plugin starts would inherit that, and could not be terminated.
+        signal.signal(number, lambda _number, _frame: None)
+    sock = socket.socket(fileno=int(sys.argv[-1]))
+    try:
+        configure = control.read_first(sock, control.Configure)
+    except control.BrokenChannel:
+        end(EXIT_CRASHED)
+    if os.getppid() != configure.parent:  # it died before die_with_parent took hold
+        end(EXIT_CRASHED)
+    os.set_inheritable(sock.fileno(), False)  # what a plugin starts must not hold it open
+    try:
+        app = create(configure.settings, configure.sources)
+    except AtomError as exc:
+        sock.sendall(control.frame(control.Fatal(str(exc), EXIT_CONFIG)))
+        end(EXIT_CONFIG)
+    anyio.run(
+        _run,
+        app,
+        configure,
+        sock,
+        backend_options={"use_uvloop": importlib.util.find_spec("uvloop") is not None},
+    )
+    raise AssertionError("unreachable")
+
+
+async def _run(app: Application, configure: control.Configure, sock: socket.socket) -> NoReturn:
+    ignore_handshakes(asyncio.get_running_loop())
+    channel: control.Channel[control.Order] = control.Channel(sock, control.Order)
+    try:
+        await ApiProcess(app, configure, channel).run()
+    except* AtomError as group:
+        channel.post(control.Fatal(str(_first(group)), EXIT_CONFIG))
+        await channel.flush()
+        end(EXIT_CONFIG)
+    finally:
+        sys.excepthook(*sys.exc_info())  # only an error comes this way
+        end(EXIT_CRASHED)
+
+
+def _first(group: BaseExceptionGroup[Any]) -> BaseException:
+    while isinstance(group, BaseExceptionGroup):
+        group = group.exceptions[0]
+    return group
+
+
+def end(code: int) -> NoReturn:
+    """End the process without waiting for any thread."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def die_with_parent() -> None:
+    """Ask the kernel for SIGKILL when the thread that started this process ends."""
+    if sys.platform == "linux":
+        set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(set_pdeathsig, signal.SIGKILL)
+
+
+def create_app(settings: Settings, sources: tuple[Any, ...]) -> Application:
+    """Configure the log of this process and build the application that it serves."""
+    from atomserve import app
+    from atomserve.plugins import Source
+    from atomserve.telemetry import logs
+
+    sink = logs.configure_logging(settings.log_format, settings.log_level)
+    access = logs.AccessLog(sink, format=settings.log_format) if settings.access_log else None
+    return app.create(settings, msgspec.convert(sources, tuple[Source, ...]), access)
+
+
+if __name__ == "__main__":
+    main(create_app)
