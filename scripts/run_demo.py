@@ -80,8 +80,8 @@ def main() -> int:
         ask(server.ready())
         if options.once:
             return 0
-        print("Serving until Ctrl-C.", flush=True)
         try:
+            print("Serving until Ctrl-C.", flush=True)
             return server.serve()
         except KeyboardInterrupt:
             return 0
@@ -89,4 +89,7 @@ def main() -> int:
 
 if __name__ == "__main__":
     with workspace():
-        sys.exit(main())
+        try:
+            sys.exit(main())
+        except KeyboardInterrupt:
+            sys.exit(130)
