@@ -103,7 +103,7 @@ def test_two_distributions_with_one_name_mark_each_other(site: Site) -> None:
         "site_two:Ocr": ("one 1.0",),
         "site_two:Other": (),
     }
-    message = refusal("ocr")
+    message = refusal("seen")
     assert "one 1.0" in message
     assert "two 2.0" in message
     assert "ocr=site_one:Ocr" in message
