@@ -106,7 +106,7 @@ def test_two_distributions_with_one_name_mark_each_other(site: Site) -> None:
     message = refusal("seen")
     assert "one 1.0" in message
     assert "two 2.0" in message
-    assert "ocr=site_one:Ocr" in message
+    assert "seen=site_one:Ocr" in message
     assert ask("other")[0].distribution == "two"
 
 
