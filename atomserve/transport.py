@@ -158,22 +158,27 @@ FromWorker = Answered | Ended | Failed | Took | Release | Done | Unshare
 
 
 _PREFIX = struct.Struct("<I")
-_encode = msgspec.msgpack.Encoder().encode
+_encoder = msgspec.msgpack.Encoder()
 _Chunk = bytes | bytearray | memoryview
 
 
 def encode_into(buffer: bytearray, frame: msgspec.Struct, cap: int = MAX_FRAME) -> None:
-    """Append ``frame`` to ``buffer``.
+    """Append ``frame`` to ``buffer``, which stays as it was if that fails.
 
     Raises:
-        BrokenFrame: it has more than ``cap`` bytes; the buffer is as it was.
+        BrokenFrame: the frame has more than ``cap`` bytes.
     """
-    # Two short appends are faster than msgspec's encode_into (benchmarks/frame_rate.py).
-    body = _encode(frame)
-    if len(body) > cap:
-        raise BrokenFrame(f"a frame of {len(body)} bytes is over the limit of {cap}")
-    buffer += _PREFIX.pack(len(body))
-    buffer += body
+    start = len(buffer)
+    buffer += b"\0\0\0\0"
+    try:
+        _encoder.encode_into(frame, buffer, start + 4)
+        size = len(buffer) - start - 4
+        if size > cap:
+            raise _oversize(size, cap)
+    except BaseException:
+        del buffer[start:]
+        raise
+    _PREFIX.pack_into(buffer, start, size)
 
 
 def encode(frame: msgspec.Struct, cap: int = MAX_FRAME) -> bytes:
@@ -218,7 +223,7 @@ class Decoder(Generic[F]):
         while end - start >= 4:
             (size,) = size_at(chunk, start)
             if size > cap:
-                raise self._oversize(size)
+                raise _oversize(size, cap)
             if size > end - start - 4:
                 break
             start += 4 + size
@@ -235,7 +240,7 @@ class Decoder(Generic[F]):
             return len(chunk)
         size = int.from_bytes(torn[:4], "little")
         if size > self._cap:
-            raise self._oversize(size)
+            raise _oversize(size, self._cap)
         stop = start + 4 + size - len(torn)
         torn += chunk[start:stop]
         if len(torn) < 4 + size:
@@ -244,8 +249,9 @@ class Decoder(Generic[F]):
         frames.append(self._decode(memoryview(torn)[4:]))
         return stop
 
-    def _oversize(self, size: int) -> BrokenFrame:
-        return BrokenFrame(f"a frame of {size} bytes is over the limit of {self._cap}")
+
+def _oversize(size: int, cap: int) -> BrokenFrame:
+    return BrokenFrame(f"a frame of {size} bytes is over the limit of {cap}")
 
 
 _MAX_FAULTS = 64
@@ -257,14 +263,18 @@ def failure_of(job: int, error: AtomError) -> Failed:
     return Failed(
         job=job,
         code=error.code,
-        detail=error.detail[:_MAX_TEXT],
+        detail=_text(error.detail),
         errors=tuple(
-            Fault(fault.path[:_MAX_TEXT], fault.message[:_MAX_TEXT])
-            for fault in error.errors[:_MAX_FAULTS]
+            Fault(_text(fault.path), _text(fault.message)) for fault in error.errors[:_MAX_FAULTS]
         ),
         retry_after=error.retry_after,
         error_id=error.error_id,
     )
+
+
+def _text(words: str) -> str:
+    # A plugin's message may hold what has no UTF-8, such as the lone surrogates of a file name.
+    return words[:_MAX_TEXT].encode(errors="replace").decode()
 
 
 def error_of(frame: Failed) -> AtomError:

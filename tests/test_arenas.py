@@ -19,8 +19,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
-from atomserve.arenas import ALIGNMENT, SEGMENT_SIZE, Arena, Block, Place
+from atomserve.arenas import ALIGNMENT, SEGMENT_SIZE, Arena, Block, Place, _seal
 from atomserve.descriptors import send_descriptors
+from atomserve.errors import ConfigError
 from atomserve.transport import Share, encode
 
 MIB = 1024 * 1024
@@ -207,6 +208,13 @@ def test_a_block_may_be_taken_and_freed_in_any_thread() -> None:
         thread.join()
     assert arena.used == 0
     arena.close()
+
+
+def test_a_system_without_sealed_memory_is_told_in_one_line() -> None:
+    fd = os.memfd_create("unsealable")
+    with pytest.raises(ConfigError, match=r'^worker processes need Linux .* executor = "thread"'):
+        _seal(fd)
+    os.close(fd)
 
 
 class ArenaMachine(RuleBasedStateMachine):

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atomserve.arenas import Arena, Block, Place
@@ -150,6 +150,7 @@ numbers = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(segment=st.integers(-1, 2), offset=numbers, size=numbers)
 def test_a_place_is_within_its_segment_or_refused(segment: int, offset: int, size: int) -> None:
     mapping = _mapping()

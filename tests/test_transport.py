@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atomserve import transport
@@ -88,6 +88,7 @@ from_worker = st.one_of(
 
 
 @pytest.mark.parametrize(("kinds", "frames"), [(ToWorker, to_worker), (FromWorker, from_worker)])
+@settings(deadline=None)
 @given(data=st.data())
 def test_any_split_of_the_stream_gives_the_same_frames(
     kinds: Any, frames: st.SearchStrategy[Any], data: st.DataObject
@@ -121,6 +122,7 @@ def test_every_frame_has_an_example_and_a_sentence(
     assert all((cls.__doc__ or "").endswith(("\n    ", ".")) for cls in classes)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.sampled_from([ToWorker, FromWorker, Share]))
 def test_nonsense_is_refused_or_awaited_and_nothing_else(chunk: bytes, kinds: Any) -> None:
     for stream in (chunk, len(chunk).to_bytes(4, "little") + chunk):
@@ -133,6 +135,7 @@ def test_nonsense_is_refused_or_awaited_and_nothing_else(chunk: bytes, kinds: An
             assert len(decoder._torn) < 104
 
 
+@settings(deadline=None)
 @given(from_worker, st.data())
 def test_a_damaged_frame_is_refused_or_still_one(frame: Any, data: st.DataObject) -> None:
     stream = bytearray(encode(frame))
@@ -187,11 +190,22 @@ def test_an_oversize_frame_breaks_the_stream_before_it_is_there(split: int) -> N
             decoder.feed(stream[start : start + split])
 
 
-def test_an_oversize_frame_is_not_sent_and_leaves_the_buffer() -> None:
+def test_what_cannot_be_sent_leaves_the_buffer_as_it_was() -> None:
     buffer = bytearray(b"before")
     with pytest.raises(BrokenFrame, match="over the limit"):
         encode_into(buffer, Answered(1, bytes(MAX_FRAME), "", last=True))
+    with pytest.raises(UnicodeEncodeError):
+        encode_into(buffer, Answered(1, bytes(1000), "\udcff", last=True))
     assert buffer == b"before"
+
+
+def test_an_error_without_utf_8_crosses_all_the_same() -> None:
+    frame = failure_of(1, BadRequest("no \udcff here", errors=[Fault("$.\udcff", "\udcff")]))
+    buffer = bytearray()
+    encode_into(buffer, frame)
+    (received,) = Decoder[Failed](Failed).feed(buffer)
+    assert received.detail == "no ? here"
+    assert received.errors == (Fault("$.?", "?"),)
 
 
 def test_a_large_chunk_of_small_frames_and_a_large_frame_in_small_chunks_are_cheap() -> None:
