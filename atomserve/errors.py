@@ -150,6 +150,12 @@ class Busy(AtomError):
     code, status = "busy", 503
 
 
+class ArenaFull(Busy):
+    """The shared memory for large bodies is in use: retry later."""
+
+    code = "arena_full"
+
+
 class NotReady(AtomError):
     """The model is not loaded, or failed to load."""
 
