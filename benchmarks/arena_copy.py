@@ -11,7 +11,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 
-from atomserve.arenas import Arena, Block
+from atomserve.transport.arenas import Arena, Block
 
 SIZE = 4_915_200
 """A float32 picture of 640 by 640 with three channels."""

@@ -8,8 +8,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from atomserve.arenas import Place
-from atomserve.transport import Answered, Decoder, Done, FromWorker, Run, ToWorker, encode_into
+from atomserve.transport.arenas import Place
+from atomserve.transport.frames import (
+    Answered,
+    Decoder,
+    Done,
+    FromWorker,
+    Run,
+    ToWorker,
+    encode_into,
+)
 
 TURN = 32
 """Frames that share one buffer, as those of one loop turn do."""

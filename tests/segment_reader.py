@@ -12,10 +12,10 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from atomserve.arenas import Place
-from atomserve.descriptors import receive_descriptors
-from atomserve.mappings import Mapping
-from atomserve.transport import Decoder, Share
+from atomserve.transport.arenas import Place
+from atomserve.transport.descriptors import receive_descriptors
+from atomserve.transport.frames import Decoder, Share
+from atomserve.transport.mappings import Mapping
 
 PUNCH_HOLE = 0x02 | 0x01  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
 libc = ctypes.CDLL(None, use_errno=True)

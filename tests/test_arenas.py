@@ -19,10 +19,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
-from atomserve.arenas import ALIGNMENT, SEGMENT_SIZE, Arena, Block, Place, _seal
-from atomserve.descriptors import send_descriptors
 from atomserve.errors import ConfigError
-from atomserve.transport import Share, encode
+from atomserve.transport.arenas import ALIGNMENT, SEGMENT_SIZE, Arena, Block, Place, _seal
+from atomserve.transport.descriptors import send_descriptors
+from atomserve.transport.frames import Share, encode
 
 MIB = 1024 * 1024
 HERE = Path(__file__).parent

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from atomserve.descriptors import MAX_PAYLOAD, receive_descriptors, send_descriptors
+from atomserve.transport.descriptors import MAX_PAYLOAD, receive_descriptors, send_descriptors
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -79,7 +79,7 @@ def test_a_payload_that_is_too_long_is_refused_with_its_descriptors(
 
 AT_ITS_LIMIT = """
 import os, resource, socket, sys
-from atomserve.descriptors import receive_descriptors
+from atomserve.transport.descriptors import receive_descriptors
 side = socket.socket(fileno=int(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_NOFILE, (50, 50))
 try:
@@ -135,7 +135,7 @@ def test_a_payload_that_could_not_be_received_is_not_sent(pair: Pair, payload: b
 
 
 def test_the_module_needs_neither_numpy_nor_the_arenas() -> None:
-    script = "import sys, atomserve.descriptors; print('numpy' in sys.modules)"
+    script = "import sys, atomserve.transport.descriptors; print('numpy' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atomserve.arenas import Arena, Block, Place
-from atomserve.mappings import Mapping
+from atomserve.transport.arenas import Arena, Block, Place
+from atomserve.transport.mappings import Mapping
 
 MIB = 1024 * 1024
 BOUND = 64 * MIB
@@ -230,8 +230,8 @@ def test_a_peer_cannot_make_its_reader_map_more_than_the_bound(arena: Arena) -> 
 def test_an_array_that_lives_until_the_interpreter_ends_says_nothing() -> None:
     script = """
 import os, sys, threading
-from atomserve.arenas import Arena
-from atomserve.mappings import Mapping
+from atomserve.transport.arenas import Arena
+from atomserve.transport.mappings import Mapping
 arena, mapping = Arena(1 << 26), Mapping(1 << 26)
 block = arena.take(100)
 mapping.add(0, os.dup(arena.segments[0].fd), arena.segments[0].size)

@@ -8,8 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atomserve import transport
-from atomserve.arenas import Place
 from atomserve.errors import (
     ArenaFull,
     AtomError,
@@ -21,7 +19,9 @@ from atomserve.errors import (
     PluginFailed,
     all_errors,
 )
-from atomserve.transport import (
+from atomserve.transport import frames as transport
+from atomserve.transport.arenas import Place
+from atomserve.transport.frames import (
     MAX_FRAME,
     Answered,
     BrokenFrame,

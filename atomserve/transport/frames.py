@@ -1,8 +1,8 @@
 """What an API process and a worker say to each other, as frames in a stream of bytes; no I/O.
 
 Large bodies do not travel here: a `Place` in a sealed segment stands for them. The segment itself
-travels beside the stream, before the first frame that speaks of it (`atomserve.descriptors`, with
-a `Share` as the payload).
+travels beside the stream, before the first frame that speaks of it (`atomserve.transport.descriptors`,
+with a `Share` as the payload).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
-from atomserve.arenas import Place
+from atomserve.engine.jobs import AnswerForm, Form
 from atomserve.errors import AtomError, Fault, PluginFailed, all_errors
-from atomserve.jobs import AnswerForm, Form
+from atomserve.transport.arenas import Place
 
 MAX_FRAME = 1024 * 1024
 """Most bytes of a frame, unless somebody says otherwise."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from atomserve.arenas import Place
+from atomserve.transport.arenas import Place
 
 Bytes = npt.NDArray[np.uint8]
 OnFree = Callable[[Place], None]

@@ -2,7 +2,7 @@
 
 A segment is a `memfd`. Its owner maps it and then seals it: whoever else gets the descriptor can
 map it for reading and can neither write to it nor truncate it. The kernel frees it with the last
-process that has it open. `atomserve.mappings` is the reader's side.
+process that has it open. `atomserve.transport.mappings` is the reader's side.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from types import MappingProxyType
 import msgspec
 
 from atomserve.errors import ConfigError
-from atomserve.gaps import Gap, Gaps
+from atomserve.transport.gaps import Gap, Gaps
 
 ALIGNMENT = 64
 SEGMENT_SIZE = 16 * 1024 * 1024
