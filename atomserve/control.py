@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import socket
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, Generic, TypeVar
 
 import anyio
 import msgspec
 
+from atomserve.engine.options import Options
 from atomserve.settings import Settings
 
 MAX_FRAME = 1024 * 1024
@@ -54,10 +57,132 @@ class Stop(msgspec.Struct, frozen=True, tag=True):
     """Leave at once."""
 
 
-Order = Configure | Drain | Stop
+class ConfigureWorker(msgspec.Struct, frozen=True, tag=True):
+    """The first message to a worker."""
+
+    settings: Settings
+    source: Any
+    """Which wrapper to run; plain data here."""
+    slot: int
+    """Which of its model's slots this is, from 0; not its position after a restart."""
+    log: int
+    """File descriptor of the instance's log: stdout and stderr are the plugin's."""
+    parent: int
+    """The supervisor's process id."""
+
+
+class Offer(msgspec.Struct, frozen=True, tag=True):
+    """To an API process: a model that workers will serve; again whenever its signature changed."""
+
+    model: str
+    signature: msgspec.Raw
+    """An `atomserve.signature.Signature` as JSON: this channel carries it unread."""
+    options: Options
+
+
+class ModelState(msgspec.Struct, frozen=True, tag=True):
+    """To an API process: how a model that workers serve is doing; failed is for good."""
+
+    model: str
+    state: str
+    detail: str = ""
+
+
+class Link(msgspec.Struct, frozen=True, tag=True):
+    """To both ends: talk to each other over the two descriptors that come with this message.
+
+    The first is a stream for `atomserve.transport.frames`, the second a SOCK_SEQPACKET socket for
+    `atomserve.transport.descriptors`.
+    """
+
+    model: str
+    slot: int
+    pid: int
+    """The worker's process."""
+    api: int
+    """The API process's index."""
+    descriptors: int = 2
+
+
+class Unlink(msgspec.Struct, frozen=True, tag=True):
+    """To an API process: give this worker no more jobs, and close the link when it has none."""
+
+    model: str
+    slot: int
+    pid: int
+
+
+class Retire(msgspec.Struct, frozen=True, tag=True):
+    """To a worker: when every link has closed, unload and leave with exit code 0."""
+
+
+class Survey(msgspec.Struct, frozen=True, tag=True):
+    """To any child: say what you know of yourself; the answer is `Surveyed` with this number."""
+
+    number: int
+
+
+class Surveyed(msgspec.Struct, frozen=True, tag=True):
+    """The answer to `Survey`, either way."""
+
+    number: int
+    document: msgspec.Raw
+
+
+Order = (
+    Configure
+    | ConfigureWorker
+    | Drain
+    | Stop
+    | Offer
+    | ModelState
+    | Link
+    | Unlink
+    | Retire
+    | Survey
+    | Surveyed
+)
 
 
 # From a child.
+
+
+class Described(msgspec.Struct, frozen=True, tag=True):
+    """From a worker, before it loads: the model it serves."""
+
+    model: str
+    signature: msgspec.Raw
+    options: Options
+
+
+class Loaded(msgspec.Struct, frozen=True, tag=True):
+    """From a worker: loaded, examples run; ready for links."""
+
+    seconds: float
+
+
+class Broken(msgspec.Struct, frozen=True, tag=True):
+    """From a worker, which ends after this: the wrapper cannot load, or an example failed."""
+
+    detail: str
+
+
+class Tired(msgspec.Struct, frozen=True, tag=True):
+    """From a worker: replace me, because of ``reason`` (max_requests or max_memory)."""
+
+    reason: str
+
+
+class Hung(msgspec.Struct, frozen=True, tag=True):
+    """From an API process: a job of this worker is over its deadline and grace, or was killed.
+
+    ``reason`` is ``hung`` or ``cancelled`` (a model that says ``cancel = "kill"``).
+    """
+
+    model: str
+    slot: int
+    pid: int
+    reason: str
 
 
 class ModelChanged(msgspec.Struct, frozen=True, tag=True):
@@ -93,7 +218,21 @@ class Fatal(msgspec.Struct, frozen=True, tag=True):
     exit_code: int
 
 
-Report = ModelChanged | Serving | Ready | NotReady | Drained | Fatal
+Report = (
+    ModelChanged
+    | Serving
+    | Ready
+    | NotReady
+    | Drained
+    | Fatal
+    | Described
+    | Loaded
+    | Broken
+    | Tired
+    | Hung
+    | Survey
+    | Surveyed
+)
 
 
 def frame(message: msgspec.Struct) -> bytes:
@@ -162,16 +301,30 @@ class Channel(Generic[M]):
         sock.setblocking(False)
         self._sock = sock
         self._framer: Framer[M] = Framer(kinds)
-        self._outbox = bytearray()
+        self._outbox: deque[tuple[bytearray, tuple[int, ...]]] = deque()
+        self._queued = 0
+        self._received: deque[int] = deque()
         self._posted = anyio.Event()
         self._sending = anyio.Lock()
 
-    def post(self, message: msgspec.Struct) -> None:
-        """Queue ``message`` for ``deliver`` or ``flush``, without waiting."""
-        if len(self._outbox) > MAX_OUTBOX:
+    def post(self, message: msgspec.Struct, descriptors: tuple[int, ...] = ()) -> None:
+        """Queue ``message`` for ``deliver`` or ``flush``, without waiting.
+
+        ``descriptors`` travel with it; copies of them, so that the caller may close its own.
+        """
+        if self._queued > MAX_OUTBOX:
             raise BrokenChannel("the other end does not read")
-        self._outbox += frame(message)
+        data = frame(message)
+        self._queued += len(data)
+        if descriptors or not self._outbox or self._outbox[-1][1]:
+            self._outbox.append((bytearray(data), tuple(map(os.dup, descriptors))))
+        else:
+            self._outbox[-1][0].extend(data)
         self._posted.set()
+
+    def descriptors(self, count: int) -> list[int]:
+        """Return the descriptors that came with the message just read; the caller owns them."""
+        return [self._received.popleft() for _ in range(count)]
 
     async def deliver(self) -> None:
         """Send what is posted, for as long as this runs."""
@@ -184,28 +337,48 @@ class Channel(Generic[M]):
         """Return when everything posted so far has been sent."""
         async with self._sending:
             while self._outbox:
+                data, descriptors = self._outbox[0]
                 try:
-                    sent = self._sock.send(self._outbox)
+                    sent = socket.send_fds(self._sock, [data], descriptors)
                 except BlockingIOError:
                     await anyio.wait_writable(self._sock)
+                    continue
                 except OSError as exc:
                     raise BrokenChannel("the other end is gone") from exc
+                _close(descriptors)
+                self._queued -= sent
+                del data[:sent]
+                if data:
+                    self._outbox[0] = (data, ())
                 else:
-                    del self._outbox[:sent]
+                    self._outbox.popleft()
 
     async def __aiter__(self) -> AsyncIterator[M]:
         while True:
             await anyio.wait_readable(self._sock)
             try:
-                data = self._sock.recv(65536)
+                data, descriptors, _, _ = socket.recv_fds(
+                    self._sock, 65536, 16, socket.MSG_CMSG_CLOEXEC
+                )
             except BlockingIOError:
                 continue
             except OSError:
                 return
+            self._received.extend(descriptors)
             if not data:
                 return
             for message in self._framer.feed(data):
                 yield message
 
     def close(self) -> None:
+        """Close the socket, and every descriptor that is on its way."""
+        for _, descriptors in self._outbox:
+            _close(descriptors)
+        self._outbox.clear()
+        _close(self._received)
         self._sock.close()
+
+
+def _close(descriptors: Iterable[int]) -> None:
+    for fd in descriptors:
+        os.close(fd)

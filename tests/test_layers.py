@@ -17,9 +17,9 @@ PACKAGE = ROOT / "atomserve"
 LAYERS = (
     "errors fields context wrapper units",
     "settings schemas telemetry",
-    "signature plugins configuration control guard",
+    "signature plugins configuration guard",
     "loading engine",
-    "codecs transport",
+    "codecs transport control",
     "backends",
     "surfaces",
     "app compat",

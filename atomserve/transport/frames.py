@@ -1,8 +1,8 @@
 """What an API process and a worker say to each other, as frames in a stream of bytes; no I/O.
 
 Large bodies do not travel here: a `Place` in a sealed segment stands for them. The segment itself
-travels beside the stream, before the first frame that speaks of it (`atomserve.transport.descriptors`,
-with a `Share` as the payload).
+travels beside the stream (`atomserve.transport.descriptors`, with a `Share` as the payload) before
+the first frame that speaks of it.
 """
 
 from __future__ import annotations
