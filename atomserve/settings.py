@@ -104,6 +104,35 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     queue_size: Annotated[
         Count | None, Meta(description="Requests that may wait for a slot; one more is refused.")
     ] = None
+    cancel: Annotated[
+        Literal["run", "kill"] | None,
+        Meta(description="What happens to a running request that nobody waits for any more."),
+    ] = None
+    idempotent: Annotated[
+        bool | None,
+        Meta(description="Whether a request that lost its worker may be run once more."),
+    ] = None
+    devices: Annotated[
+        tuple[NotEmpty, ...] | None,
+        Meta(description="Devices, dealt out to the slots in turn: `cuda:0`, `cpu`."),
+    ] = None
+    threads: Annotated[
+        Count | None,
+        Meta(description="Threads that numeric libraries may use in one slot (OMP and the like)."),
+    ] = None
+    env: Annotated[
+        dict[str, str], Meta(description="Environment variables of this model's workers.")
+    ] = {}
+    max_memory: Annotated[
+        Bytes | None,
+        Meta(description="Resident memory over which a worker is replaced between requests."),
+    ] = None
+    max_requests: Annotated[
+        Count | None, Meta(description="Requests after which a worker is replaced.")
+    ] = None
+    spares: Annotated[
+        int | None, Meta(ge=0, le=1, description="Loaded workers that wait to replace a lost one.")
+    ] = None
     config: Annotated[
         dict[str, Any], Meta(description="The plugin's own configuration, handed to `load`.")
     ] = {}

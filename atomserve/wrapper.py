@@ -39,8 +39,8 @@ class Wrapper:
     The class attributes are defaults that the operator may override.
     """
 
-    executor: ClassVar[Literal["process", "thread"]] = "thread"
-    """Where the slots run."""
+    executor: ClassVar[Literal["process", "thread"]] = "process"
+    """Where the slots run: each in a worker process of its own, or in threads of the server."""
     slots: ClassVar[int] = 1
     """Running copies of the wrapper."""
     capacity: ClassVar[int] = 1
@@ -55,6 +55,11 @@ class Wrapper:
     """Seconds that a whole stream may take; None is unlimited."""
     queue_size: ClassVar[int] = 32
     """Requests that may wait for a slot; one more is refused."""
+    idempotent: ClassVar[bool] = False
+    """A request whose worker was lost may be run once more, elsewhere."""
+    cancel: ClassVar[Literal["run", "kill"]] = "run"
+    """What happens to a running request that nobody waits for any more: it runs on, or its worker
+    is replaced."""
     version: ClassVar[str] = "1"
     examples: ClassVar[Sequence[Example]] = ()
 

@@ -13,7 +13,7 @@ from atomserve.wrapper import Wrapper
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """The decided settings of one model; see `atomserve.wrapper.Wrapper` for what each means."""
 
-    executor: Literal["process", "thread"] = "thread"
+    executor: Literal["process", "thread"] = "process"
     slots: int = 1
     capacity: int = 1
     timeout: float = 60.0
@@ -21,6 +21,14 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     startup_timeout: float = 600.0
     stream_timeout: float | None = None
     queue_size: int = 32
+    idempotent: bool = False
+    cancel: Literal["run", "kill"] = "run"
+    devices: tuple[str, ...] = ()
+    threads: int | None = None
+    env: dict[str, str] = {}
+    max_memory: int | None = None
+    max_requests: int | None = None
+    spares: int = 0
     unload_timeout: float = 5.0
 
 
