@@ -131,7 +131,8 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         Count | None, Meta(description="Requests after which a worker is replaced.")
     ] = None
     spares: Annotated[
-        int | None, Meta(ge=0, le=1, description="Loaded workers that wait to replace a lost one.")
+        Annotated[int, Meta(ge=0, le=1)] | None,
+        Meta(description="Loaded workers that wait to replace a lost one."),
     ] = None
     config: Annotated[
         dict[str, Any], Meta(description="The plugin's own configuration, handed to `load`.")
