@@ -3,6 +3,7 @@
     python benchmarks/guard_overhead.py [--rounds 5] [--seconds 3]
 
 Rounds of the variants alternate, so that a busy machine slows all of them; ratios are what counts.
+The server's CPU time per request is the steadier figure where other work shares the machine.
 """
 
 from __future__ import annotations
@@ -164,7 +165,8 @@ def over_http(rounds: int, seconds: int) -> None:
     if shutil.which("wrk") is None:
         print("over Hypercorn: skipped, needs the Debian package wrk")
         return
-    servers, ports = [], {}
+    servers: dict[str, subprocess.Popen[bytes]] = {}
+    ports: dict[str, int] = {}
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(
             'wrk.method="POST"\nwrk.headers["content-type"]="application/json"\n'
@@ -177,22 +179,38 @@ def over_http(rounds: int, seconds: int) -> None:
                 ports[variant] = listener.getsockname()[1]
                 fd = listener.fileno()
                 command = [sys.executable, __file__, "--serve", variant, "--fd", str(fd)]
-                servers.append(subprocess.Popen(command, pass_fds=[fd]))
+                servers[variant] = subprocess.Popen(command, pass_fds=[fd])
                 listener.close()
             rates: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
+            costs: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
             for variant in VARIANTS:
                 load(ports[variant], script.name, 1)
             for _ in range(rounds):
                 for variant in VARIANTS:
-                    rates[variant].append(load(ports[variant], script.name, seconds))
+                    before = cpu_time(servers[variant].pid)
+                    rate = load(ports[variant], script.name, seconds)
+                    spent = cpu_time(servers[variant].pid) - before
+                    rates[variant].append(rate)
+                    costs[variant].append(spent / (rate * seconds) * 1e6)
         finally:
-            for server in servers:
+            for server in servers.values():
                 server.terminate()
                 server.wait(10)
     for variant in VARIANTS:
         shares = [one / bare for one, bare in zip(rates[variant], rates["bare"], strict=True)]
         rate, share = statistics.median(rates[variant]), statistics.median(shares)
-        print(f"hypercorn  {variant:10} {rate:6.0f} req/s  {share:6.1%} of bare")
+        extra = min(costs[variant]) - min(costs["bare"])
+        print(
+            f"hypercorn  {variant:10} {rate:6.0f} req/s  {share:6.1%} of bare"
+            f"  {min(costs[variant]):5.0f} us CPU  +{extra:.1f} us"
+        )
+
+
+def cpu_time(pid: int) -> float:
+    """Return the seconds of CPU that a process has used."""
+    with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
+        user, system = stat.read().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def load(port: int, script: str, seconds: int) -> float:

@@ -337,6 +337,20 @@ async def test_an_app_that_hides_the_refusal_cannot() -> None:
         assert (await client.answer()).status == 413
 
 
+async def test_a_stalled_body_is_a_408_whichever_task_of_the_app_waits_for_it() -> None:
+    async def share(scope: Scope, receive: Receive, send: Send) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read, receive)
+        await reply(send)
+
+    async with (
+        guarded(share, min_rate_grace=0.1) as (_, port, _log),
+        h1raw.connect(port) as client,
+    ):
+        await client.send(post(chunked=True) + chunk(b"x"))
+        assert (await client.answer()).status == 408
+
+
 async def test_a_body_in_too_many_pieces_is_refused() -> None:
     async with guarded(echo, chunks=50) as (_, port, _log), h1raw.connect(port) as client:
         await client.send(post(chunked=True) + chunk(b"x") * 60)

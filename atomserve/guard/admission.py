@@ -74,17 +74,17 @@ def check_method(method: str) -> None:
 class RequestIds:
     """Gives each request an id: the client's own if sane, else a number under a random prefix."""
 
-    __slots__ = ("_numbers", "_prefix")
+    __slots__ = ("_fresh",)
 
     def __init__(self) -> None:
-        self._prefix = os.urandom(6).hex()
-        self._numbers = itertools.count(1)
+        self._fresh = map(f"{os.urandom(6).hex()}-%x".__mod__, itertools.count(1))
 
-    def __call__(self, fields: Fields) -> str:
+    def of(self, fields: Fields) -> str:
+        """Return the id of the request with these header fields."""
         own = fields.get(b"x-request-id")
         if own is not None and _SANE_ID(own):
             return own.decode("ascii")
-        return f"{self._prefix}-{next(self._numbers):x}"
+        return next(self._fresh)
 
 
 class Proxies:

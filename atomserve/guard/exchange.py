@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Iterable
 from contextlib import suppress
 from time import monotonic
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import anyio
 import anyio.abc
@@ -19,9 +19,9 @@ from atomserve.guard.client import Client, ClientGone
 from atomserve.guard.problems import send_problem
 from atomserve.settings import Limits
 
-# This module speaks to asyncio itself (current_task, call_later, cancel and uncancel as
-# asyncio.timeout does): a cancel scope around every receive and send would cost as much as all
-# the rest of the guard together (benchmarks/guard_overhead.py measures both).
+# This module speaks to asyncio itself (call_later, and cancel and uncancel as asyncio.timeout
+# uses them): a cancel scope around every receive and send would cost more than all the rest of
+# the guard together (benchmarks/guard_overhead.py measures both).
 
 log = structlog.get_logger()
 
@@ -37,6 +37,14 @@ _GONE: Message = {"type": "http.disconnect"}
 
 class Unanswered(RuntimeError):
     """The app returned without a complete answer."""
+
+
+async def _gone() -> Message:
+    return _GONE
+
+
+async def _refuse(message: Message) -> None:
+    raise ClientGone("the request is over")
 
 
 class Bounds:
@@ -75,15 +83,16 @@ class Exchange(Client):
         "_heard",
         "_held_back",
         "_holding",
-        "_interrupted",
+        "_interruption",
         "_listener",
         "_pieces",
-        "_reader",
+        "_reading",
         "_receive",
         "_send",
-        "_sender",
+        "_sending",
         "_since_receive",
         "_since_send",
+        "_task",
         "_timer",
         "_trailers",
         "_waited",
@@ -126,9 +135,9 @@ class Exchange(Client):
         self._asked = self._delivered = self._held_back = self._watched = self._trailers = False
         self._discarding = False
         self._waited = self._since_receive = self._since_send = self._breathed = 0.0
-        self._reader: asyncio.Task[Any] | None = None
-        self._sender: asyncio.Task[Any] | None = None
-        self._interrupted: asyncio.Task[Any] | None = None
+        self._task = asyncio.current_task()
+        self._interruption: AtomError | OSError | None = None
+        self._reading = self._sending = False
         self._timer: asyncio.TimerHandle | None = None
         self._listener: anyio.CancelScope | None = None
         self._heard: anyio.Event | None = None
@@ -157,7 +166,7 @@ class Exchange(Client):
         """Give the app the next piece of the body, then, when it comes to that, the disconnect."""
         if self.gone or self.finished:
             return _GONE
-        if self._listener is not None or self._reader is not None:
+        if self._listener is not None or self._reading:
             return await self._hear_of_departure()
         self._asked = True
         try:
@@ -203,7 +212,17 @@ class Exchange(Client):
                 message = {**message, "more_body": True}
         elif kind in _LAST and not message.get("more_trailers", False):
             self.finished = True
-        await self._deliver(message)
+        self._sending = True
+        self._since_send = monotonic()
+        try:
+            await self._send(message)
+        except asyncio.CancelledError:
+            reason = self.interruption()
+            if reason is not None:
+                raise reason from None
+            raise
+        finally:
+            self._sending = False
         if streaming and self._since_send - self._breathed > _BREATH:
             # A server need not wait in send, least of all when the client has left: without this,
             # a generator that never waits either would keep the loop from hearing of it.
@@ -236,10 +255,8 @@ class Exchange(Client):
         if not self._held_back:
             raise self.failure or Unanswered("the app returned without a complete answer")
         await self._discard()
-        if self.gone:
-            raise ClientGone("the client left")
-        self.finished = True
-        await self._deliver(_END)
+        self.complete = True
+        await self.send(_END)
 
     async def answer(self, error: AtomError) -> None:
         """Answer with ``error``, for an app that did not."""
@@ -254,6 +271,9 @@ class Exchange(Client):
         self.finished = True
         self._bounds.held -= self._holding
         self._callbacks = None
+        # The server's stream holds the scope, which holds the client that this is: without the
+        # knot undone, each request would be left to the garbage collector.
+        self._receive, self._send = _gone, _refuse
         if self._timer is not None:
             self._timer.cancel()
         if self._listener is not None:
@@ -264,19 +284,20 @@ class Exchange(Client):
 
     async def _wait(self, what: Awaitable[T]) -> T:
         """Wait for the client to go on with its body; raises TooSlow when its rate is too low."""
-        task = self._reader = asyncio.current_task()
+        self._reading = True
         self._since_receive = monotonic()
         try:
             return await what
         except asyncio.CancelledError:
-            self._reader = None
-            if task is None or not self._was_interrupted(task):
-                if self._watched:
-                    self._listen()  # whoever waited has given up, not the client
-                raise
-            raise TooSlow from None
+            self._reading = False
+            reason = self.interruption()
+            if reason is not None:
+                raise reason from None
+            if self._watched:
+                self._listen()  # whoever waited has given up, not the client
+            raise
         finally:
-            self._reader = None
+            self._reading = False
             self._waited += monotonic() - self._since_receive
 
     def _count(self, message: Message) -> None:
@@ -311,8 +332,8 @@ class Exchange(Client):
     async def _body_ended(self) -> bool:
         """Tell whether the request has ended, where only its end can tell: on HTTP/2."""
         # A bare GET over HTTP/2 looks like this; its end has come with its head.
-        idle = self._reader is None and self._listener is None
-        if self.declared == UNKNOWN and not self.plain and idle:
+        reading = self._reading or self._listener is not None
+        if self.declared == UNKNOWN and not self.plain and not reading:
             await self._discard(pieces=1)
         return self.complete
 
@@ -336,7 +357,7 @@ class Exchange(Client):
 
     def _listen(self) -> None:
         """Start listening, if nobody else is reading and the app has nothing left to read."""
-        if self._listener is not None or self._reader is not None or self._discarding:
+        if self._listener is not None or self._reading or self._discarding:
             return
         if self.finished or self.gone:
             return
@@ -408,49 +429,41 @@ class Exchange(Client):
             self._listen()
         return {**message, "headers": [*headers, *own]}
 
-    async def _deliver(self, message: Message) -> None:
-        task = self._sender = asyncio.current_task()
-        self._since_send = monotonic()
-        try:
-            await self._send(message)
-        except asyncio.CancelledError:
-            if task is None or not self._was_interrupted(task):
-                raise
-            self.finished = False
-            self._depart()
-            raise ClientGone("the client does not read") from None
-        finally:
-            self._sender = None
-
     # Deadlines.
 
     def _check(self) -> None:
         """End a wait that has lasted too long; look again when the next one may have."""
         now = monotonic()
         due = now + self._bounds.send_stall
-        if self._sender is not None:
+        if self._sending:
             due = self._since_send + self._bounds.send_stall
             if due <= now:
-                self._interrupt(self._sender)
+                self._interrupt(ClientGone("the client does not read"))
         elif not self.complete:
             limits = self._bounds.limits
             allowed = limits.min_rate_grace + self.bytes_in / limits.min_rate - self._waited
-            if self._reader is not None:
+            if self._reading:
                 allowed -= now - self._since_receive
                 if allowed <= 0:
-                    self._interrupt(self._reader)
+                    self._interrupt(TooSlow())
             due = min(due, now + allowed)
         delay = max(due - now, _SOONEST_CHECK)
         self._timer = asyncio.get_running_loop().call_later(delay, self._check)
 
-    def _interrupt(self, task: asyncio.Task[Any]) -> None:
-        self._interrupted = task
-        self._cancelling = task.cancelling()
-        task.cancel()
+    def _interrupt(self, reason: AtomError | OSError) -> None:
+        """Cancel the request's own task: whatever task of the app's waits, ends with it."""
+        if self._task is not None and self._interruption is None:
+            self._interruption = reason
+            self._cancelling = self._task.cancelling()
+            self._task.cancel()
+            if isinstance(reason, ClientGone):
+                self.finished = False
+                self._depart()
 
-    def _was_interrupted(self, task: asyncio.Task[Any]) -> bool:
-        """Tell a cancellation of our own from one that others want to see."""
-        if self._interrupted is not task:
-            return False
-        self._interrupted = None
-        return task.uncancel() <= self._cancelling
+    def interruption(self) -> AtomError | OSError | None:
+        """Return why a cancellation that has come this far is our own, and take it back."""
+        reason, task = self._interruption, asyncio.current_task()
+        if reason is None or task is None or task is not self._task:
+            return None
+        self._interruption = None
+        return reason if task.uncancel() <= self._cancelling else None

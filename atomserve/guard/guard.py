@@ -57,7 +57,7 @@ class Guard:
         self._proxies = Proxies(trusted_proxies) if trusted_proxies else None
         self._reset = reset
         self._bounds = Bounds(limits, send_stall=send_stall)
-        self._request_id = RequestIds()
+        self._ids = RequestIds()
         self._young: dict[Exchange, None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._empty: anyio.Event | None = None
@@ -119,6 +119,11 @@ class Guard:
                 await exchange.finish()
         except Exception as exc:  # noqa: BLE001 - the app may be anybody's; it is logged and told
             await self._fail(exchange, bare(exc), send)
+        except asyncio.CancelledError:
+            reason = exchange.interruption()
+            if reason is None:
+                raise
+            await self._fail(exchange, reason, send)
         finally:
             exchange.close()
             self._end(exchange, scope)
@@ -140,7 +145,7 @@ class Guard:
         self.in_flight += 1
         try:
             fields = dict(scope["headers"])
-            handshake.request_id = self._request_id(fields)
+            handshake.request_id = self._ids.of(fields)
             check_fields(scope["headers"], fields, self.limits)
             if self._proxies is not None:
                 self._proxies.rewrite(scope)
@@ -176,7 +181,7 @@ class Guard:
         version = scope["http_version"]
         scope["atomserve.client"] = exchange
         fields = dict(headers)
-        exchange.request_id = self._request_id(fields)
+        exchange.request_id = self._ids.of(fields)
         exchange.plain = version[0] == "1"
         # Until its head has proved sane, a request is not believed to be framed as it says.
         exchange.closing = True
