@@ -20,6 +20,7 @@ from atomserve.engine.engine import Engine, Watcher
 from atomserve.engine.options import class_options, decide
 from atomserve.errors import AtomError, MethodNotAllowed, NotFound, PluginError
 from atomserve.guard.guard import Guard
+from atomserve.guard.resets import reset
 from atomserve.loading import load_class, served_name
 from atomserve.plugins import Source, by_name, check_tables
 from atomserve.settings import Cors, ModelSettings, Settings
@@ -90,6 +91,7 @@ class App:
             limits=settings.limits,
             access=access,
             trusted_proxies=settings.trusted_proxies,
+            reset=reset,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from atomserve.errors import BadRequest, Overloaded, TooLarge
 from atomserve.guard.client import client_of
 from atomserve.guard.guard import Guard
-from atomserve.server.resets import reset
+from atomserve.guard.resets import reset
 from atomserve.settings import Limits
 from atomserve.telemetry.logs import AccessLog
 from atomserve.telemetry.sink import Sink
