@@ -3,11 +3,37 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from types import MappingProxyType
 
-NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+class RawHeaders(Mapping[str, str]):
+    """Header names in lower case to their values; of a repeated header, the first.
+
+    Nothing is decoded before somebody asks.
+    """
+
+    __slots__ = ("_decoded", "raw")
+
+    def __init__(self, raw: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        self.raw = raw
+        self._decoded: dict[str, str] | None = None
+
+    def _all(self) -> dict[str, str]:
+        if self._decoded is None:
+            self._decoded = {}
+            for name, value in self.raw:
+                self._decoded.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
+        return self._decoded
+
+    def __getitem__(self, name: str) -> str:
+        return self._all()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
 
 
 class Context:
@@ -20,14 +46,14 @@ class Context:
         *,
         model: str = "",
         request_id: str = "",
-        headers: Mapping[str, str] = NO_HEADERS,
+        headers: RawHeaders | None = None,
         deadline: float | None = None,
         tenant: str = "",
     ) -> None:
         self.model = model
         """The name under which the wrapper is served."""
         self.request_id = request_id
-        self.headers = headers
+        self.headers = headers or RawHeaders()
         """The request's headers, names in lower case."""
         self.deadline = deadline
         """When nobody waits any more, on `time.monotonic`'s clock; None is never."""

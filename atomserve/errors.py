@@ -189,6 +189,12 @@ class BadAnswer(PluginFailed):
     code = "bad_answer"
 
 
+class WorkerLost(AtomError):
+    """The process that worked on this request ended: retry."""
+
+    code, status = "worker_lost", 503
+
+
 # Nobody waits any more; never sent.
 
 

@@ -62,12 +62,23 @@ def load_class(source: Source, *, base: type) -> type:
     return found
 
 
+def likely_name(source: Source) -> str | None:
+    """Return the name that ``source`` will be served under, as far as that is known unimported."""
+    if source.name is not None or not source.attribute:
+        return source.name
+    return _snake_case(source.attribute)
+
+
 def served_name(source: Source, cls: type) -> str:
     """Return the name that ``cls`` is served under: the source's, or its own in snake_case."""
     if source.name is not None:
         return source.name
-    words = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", cls.__name__)
-    return checked_name(re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", words).lower(), source.spec)
+    return checked_name(_snake_case(cls.__name__), source.spec)
+
+
+def _snake_case(name: str) -> str:
+    words = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", name)
+    return re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", words).lower()
 
 
 def probe(plugin: Installed, *, base: type, timeout: float = 30.0) -> ImportState:

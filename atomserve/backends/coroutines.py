@@ -9,6 +9,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import copy_context
+from functools import partial
 from typing import Any
 
 import structlog
@@ -19,9 +20,8 @@ from atomserve.context import current_context
 from atomserve.engine.jobs import Job
 from atomserve.engine.loops import Mailbox
 from atomserve.engine.options import Options
-from atomserve.engine.replies import Many
 from atomserve.engine.streams import CREDIT_ITEMS
-from atomserve.errors import AtomError, PluginError
+from atomserve.errors import Abandoned, AtomError, PluginError
 
 log = structlog.get_logger("atomserve.backends")
 
@@ -38,6 +38,7 @@ class LoopSlot:
         self._capacity = options.capacity
         self._idle = 0
         self._tasks: dict[Job, asyncio.Task[None]] = {}
+        self._credits: dict[Job, asyncio.Semaphore] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
         self.life = Life(mailbox)
@@ -47,6 +48,13 @@ class LoopSlot:
     def __repr__(self) -> str:
         return f"<LoopSlot: {self._idle} of {self._capacity} idle>"
 
+    quick = False
+
+    @property
+    def idle(self) -> int:
+        """How many more jobs it could run at once."""
+        return self._idle
+
     @property
     def room(self) -> int:
         return self._idle
@@ -55,6 +63,9 @@ class LoopSlot:
         for job in jobs:
             job.holder = self
             self._idle -= 1
+            if job.takes == "stream":
+                credit = self._credits[job] = asyncio.Semaphore(CREDIT_ITEMS)
+                job.consumed = partial(self._post, credit.release)
             self._post(self._begin, job)
 
     def drop(self, job: Job) -> None:
@@ -118,18 +129,22 @@ class LoopSlot:
 
     def _done(self, job: Job) -> None:
         del self._tasks[job]
+        self._credits.pop(job, None)
+        self._mailbox.post(job.reply.fail, Abandoned())  # It may have been cancelled unbegun.
         self._mailbox.post(self._freed)
 
     async def _work(self, job: Job) -> None:
         post, reply = self._mailbox.post, job.reply
         if reply.ended:
             return
+        reply.begun()
         current_context.set(job.context)
         try:
-            if isinstance(reply, Many):
-                await self._stream(job, reply)
+            if job.takes == "call":
+                answer = await self._runner.answer_async(job.payload)
+                post(reply.answer, reply.prepared(answer))
             else:
-                post(reply.answer, await self._runner.answer_async(job.payload))
+                await self._stream(job)
         except AtomError as exc:
             post(reply.fail, exc)
         except asyncio.CancelledError:
@@ -139,16 +154,9 @@ class LoopSlot:
             log.error("slot.failed", model=job.context.model, exc_info=exc)
             post(reply.fail, AtomError("an internal error; it is in the log"))
 
-    async def _stream(self, job: Job, reply: Many) -> None:
-        loop = asyncio.get_running_loop()
-        credit = asyncio.Semaphore(CREDIT_ITEMS)
-
-        def earn() -> None:
-            self._post(credit.release)
-
-        reply.consumed = earn
-        assert loop is self._loop
+    async def _stream(self, job: Job) -> None:
+        credit, reply = self._credits[job], job.reply
         async for answer in self._runner.answers_async(job.payload):
             await credit.acquire()
-            self._mailbox.post(reply.answer, answer)
+            self._mailbox.post(reply.answer, reply.prepared(answer))
         self._mailbox.post(reply.end)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
@@ -10,11 +10,24 @@ import anyio
 from atomserve.backends.coroutines import LoopSlot
 from atomserve.backends.runner import Runner
 from atomserve.backends.threads import ThreadSlot
-from atomserve.engine.backend import Opened
+from atomserve.engine.backend import Host
 from atomserve.engine.loops import Mailbox
 from atomserve.engine.options import Options
 from atomserve.errors import PluginError
 from atomserve.signature import Signature
+
+
+class Opened:
+    """The slots of one model, which live as long as this process."""
+
+    def __init__(self, signature: Signature, slots: Sequence[ThreadSlot | LoopSlot]) -> None:
+        self.signature = signature
+        self.slots = slots
+
+    async def failure(self) -> str:
+        """Never return: a thread cannot be lost."""
+        await anyio.sleep_forever()
+        raise AssertionError("unreachable")
 
 
 class ThreadBackend:
@@ -24,21 +37,21 @@ class ThreadBackend:
         self._make_runner = make_runner
         self.options = options
 
+    def sink(self, declared: int | None) -> Gathered:
+        """Begin a large body."""
+        return Gathered()
+
     @asynccontextmanager
-    async def open(self, mailbox: Mailbox, on_room: Callable[[], None]) -> AsyncIterator[Opened]:
+    async def open(self, host: Host) -> AsyncIterator[Opened]:
         """Start every slot at once; at the end stop them, bounded by ``unload_timeout``."""
         slots: list[ThreadSlot | LoopSlot] = []
-        signature: Signature | None = None
         try:
-            for _ in range(self.options.slots):
-                runner = self._make_runner()
-                signature = signature or runner.signature
-                kind = LoopSlot if runner.is_async else ThreadSlot
-                slots.append(kind(runner, self.options, mailbox, on_room))
+            runners = [self._make_runner() for _ in range(self.options.slots)]
+            for runner in runners:
+                slots.append(open_slot(runner, self.options, host.mailbox, host.on_room))
                 slots[-1].start()
             await self._loaded(slots)
-            assert signature is not None, "a model has at least one slot"
-            yield Opened(signature, slots)
+            yield Opened(runners[0].signature, slots)
         finally:
             await self._stop(slots)
 
@@ -60,3 +73,27 @@ class ThreadBackend:
                 slot.stop()
             for slot in slots:
                 await slot.life.ended.wait()
+
+
+def open_slot(
+    runner: Runner, options: Options, mailbox: Mailbox, on_room: Callable[[], None]
+) -> ThreadSlot | LoopSlot:
+    """Return the slot that fits ``runner``, not started."""
+    kind = LoopSlot if runner.is_async else ThreadSlot
+    return kind(runner, options, mailbox, on_room)
+
+
+class Gathered:
+    """A large body in this process's own memory."""
+
+    def __init__(self) -> None:
+        self._body = bytearray()
+
+    def write(self, piece: bytes | bytearray) -> None:
+        self._body += piece
+
+    def close(self) -> bytearray:
+        return self._body
+
+    def discard(self) -> None:
+        self._body = bytearray()

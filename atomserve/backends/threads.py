@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from queue import SimpleQueue
 
 import anyio
@@ -12,11 +13,10 @@ import structlog
 
 from atomserve.backends.runner import Runner
 from atomserve.context import current_context
-from atomserve.engine.jobs import Job
+from atomserve.engine.jobs import Job, Payload
 from atomserve.engine.loops import Mailbox
 from atomserve.engine.options import Options
-from atomserve.engine.replies import Many
-from atomserve.engine.streams import Credit, Inbox
+from atomserve.engine.streams import Credit
 from atomserve.errors import Abandoned, AtomError, DeadlineExceeded, PluginError
 
 log = structlog.get_logger("atomserve.backends")
@@ -64,7 +64,7 @@ class ThreadSlot:
         self._hops: SimpleQueue[Sequence[Job] | None] = SimpleQueue()
         self._idle = 0
         self._late = 1.0  # Share of recent jobs over SHORT; a slot starts as a slow one.
-        self._credits: dict[Job, Credit] = {}
+        self._ways: dict[Job, _Way] = {}
         self.life = Life(mailbox)
         name = f"atomserve {runner.model}"
         # Daemons: a plugin that never returns must not keep the process from ending.
@@ -77,26 +77,41 @@ class ThreadSlot:
         return f"<ThreadSlot: {self._idle} of {self._capacity} threads idle>"
 
     @property
+    def idle(self) -> int:
+        """How many more jobs it could run at once."""
+        return self._idle
+
+    @property
     def room(self) -> int:
-        return self._idle * HOP if self._late < RARELY else self._idle
+        return self._idle * HOP if self.quick else self._idle
+
+    @property
+    def quick(self) -> bool:
+        """Jobs are so short that several share a hop."""
+        return self._late < RARELY
 
     def run(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            job.holder = self
+            if job.takes != "call":
+                self._prepare_stream(job)
         each = -(-len(jobs) // self._idle)
         for start in range(0, len(jobs), each):
             self._idle -= 1
             self._hops.put(jobs[start : start + each])
-        for job in jobs:
-            job.holder = self
-            if isinstance(job.reply, Many):
-                credit = self._credits[job] = Credit()
-                job.reply.consumed = credit.earn
+
+    def _prepare_stream(self, job: Job) -> None:
+        way = self._ways[job] = _Way()
+        job.consumed = way.credit.earn
+        if job.items is not None:
+            job.items.attach(way.items.put)
 
     def drop(self, job: Job) -> None:
         """Make the thread's next step of ``job`` its last."""
-        if (credit := self._credits.get(job)) is not None:
-            credit.close()
-        if isinstance(job.items, Inbox):
-            job.items.close()
+        if (way := self._ways.get(job)) is not None:
+            way.credit.close()
+            if job.items is not None:
+                job.items.close()
 
     def start(self) -> None:
         """Start the first thread: it loads, runs the examples and reports in ``life``."""
@@ -143,16 +158,18 @@ class ThreadSlot:
         started = time.monotonic()
         post, reply = self._mailbox.post, job.reply
         if reply.ended:
+            post(reply.fail, Abandoned())
             return
         if job.expired(started):
             post(reply.fail, DeadlineExceeded("the deadline passed before the request ran"))
             return
+        reply.begun()
         token = current_context.set(job.context)
         try:
-            if isinstance(reply, Many):
-                self._stream(job, reply)
+            if job.takes == "call":
+                post(reply.answer, reply.prepared(self._runner.answer(job.payload)))
             else:
-                post(reply.answer, self._runner.answer(job.payload))
+                self._stream(job)
         except AtomError as exc:
             post(reply.fail, exc)
         except BaseException as exc:
@@ -163,19 +180,33 @@ class ThreadSlot:
         late = time.monotonic() - started > SHORT
         self._late += (late - self._late) / 32
 
-    def _stream(self, job: Job, reply: Many) -> None:
-        credit = self._credits[job]
-        runner = self._runner
+    def _stream(self, job: Job) -> None:
+        way, reply, post = self._ways[job], job.reply, self._mailbox.post
         if job.items is None:
-            answers = runner.answers(job.payload)
+            answers = self._runner.answers(job.payload)
         else:
-            answers = runner.session(iter(job.items), job.payload.answer)
+            items = way.read(partial(post, job.items.taken))
+            answers = self._runner.session(items, job.payload.answer)
         try:
             for answer in answers:
-                if reply.ended or not credit.spend(len(answer.body)):
+                if reply.ended or not way.credit.spend(len(answer.head) + len(answer.body)):
                     raise Abandoned
-                self._mailbox.post(reply.answer, answer)
-            self._mailbox.post(reply.end)
+                post(reply.answer, reply.prepared(answer))
+            post(reply.end)
         finally:
             answers.close()
-            self._mailbox.post(self._credits.pop, job, None)
+            post(self._ways.pop, job, None)
+
+
+class _Way:
+    """What a stream's or session's job shares between the loop and its thread."""
+
+    def __init__(self) -> None:
+        self.credit = Credit()
+        self.items: SimpleQueue[Payload | None] = SimpleQueue()
+
+    def read(self, taken: Callable[[], None]) -> Iterator[Payload]:
+        """Wait for each item in turn, in the thread."""
+        while (item := self.items.get()) is not None:
+            taken()
+            yield item

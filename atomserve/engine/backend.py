@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-import msgspec
-
-from atomserve.engine.jobs import Holder, Job
+from atomserve.engine.jobs import Body, Holder, Job
 from atomserve.engine.loops import Mailbox
 from atomserve.engine.options import Options
 from atomserve.signature import Signature
@@ -27,11 +25,46 @@ class Slot(Holder, Protocol):
     def run(self, jobs: Sequence[Job]) -> None: ...
 
 
-class Opened(msgspec.Struct, frozen=True):
-    """A model ready to work."""
+class Sink(Protocol):
+    """Takes a large request body piece by piece, to where its slot can read it."""
+
+    def write(self, piece: bytes | bytearray) -> None:
+        """Take the next piece.
+
+        Raises:
+            ArenaFull: there is no room for it.
+        """
+
+    def close(self) -> Body | bytearray:
+        """Return the whole body; the caller gives it back, with its job."""
+
+    def discard(self) -> None:
+        """Give back what was written; the body will not be complete."""
+
+
+class Host(Protocol):
+    """The model, as its backend sees it; called on the loop."""
+
+    mailbox: Mailbox
+
+    def on_room(self) -> None:
+        """A slot's room grew, or the slots are not the same any more."""
+
+    def lost(self, begun: Sequence[Job], waiting: Sequence[Job]) -> None:
+        """A slot is gone with the jobs that it had: those it may have run, those it did not."""
+
+
+class Opened(Protocol):
+    """A model at work."""
 
     signature: Signature
-    slots: Sequence[Slot]
+
+    @property
+    def slots(self) -> Sequence[Slot]:
+        """The slots that there are now; none while a lost one is replaced."""
+
+    async def failure(self) -> str:
+        """Wait until the model has failed for good, and say why."""
 
 
 class Backend(Protocol):
@@ -39,13 +72,12 @@ class Backend(Protocol):
 
     options: Options
 
-    def open(
-        self, mailbox: Mailbox, on_room: Callable[[], None]
-    ) -> AbstractAsyncContextManager[Opened]:
+    def open(self, host: Host) -> AbstractAsyncContextManager[Opened]:
         """Start every slot: load, then examples; stop them at the end, bounded.
-
-        ``on_room`` is called on the loop whenever a slot's room grew.
 
         Raises:
             PluginError: the wrapper cannot be loaded; the message names model and cause.
         """
+
+    def sink(self, declared: int | None) -> Sink:
+        """Begin a large body, of ``declared`` bytes if that is known; raises as `Sink` does."""

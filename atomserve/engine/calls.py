@@ -87,6 +87,7 @@ class Stream:
         answer = await anext(self._reply)
         self._item_timer.cancel()
         self._item_timer = None
+        self._job.consumed()
         return answer
 
     def abandon(self) -> None:
@@ -117,7 +118,9 @@ class Session(Stream):
         self._item_timer = call_later(options.timeout, self._expire)
 
     async def __anext__(self) -> Answer:
-        return await anext(self._reply)
+        answer = await anext(self._reply)
+        self._job.consumed()
+        return answer
 
     async def send(self, item: Payload) -> None:
         """Hand over what the client sent; waits while the wrapper is behind."""

@@ -6,8 +6,8 @@ Pure decisions: nothing here waits, reads a clock or performs I/O.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
-from typing import Literal, Protocol
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -21,11 +21,24 @@ AnswerForm = Literal["json", "msgpack", "npy", "media"]
 """How an answer is written: ``media`` is the bytes of a picture, sound, film or blob."""
 
 
+Takes = Literal["call", "stream", "session"]
+"""What a job is: one answer, many answers, many in and many out."""
+
+
+class Body(Protocol):
+    """A large request body that lies where the slots can see it; `release` gives it back."""
+
+    def __len__(self) -> int: ...
+
+    def release(self) -> None: ...
+
+
 class Payload(msgspec.Struct, kw_only=True):
     """A request as it came, to be decoded where the slot lives."""
 
     form: Form = "json"
-    body: bytes | bytearray | memoryview = b""
+    body: Any = b""
+    """bytes, bytearray or memoryview; a `Body` until the job has reached its slot's process."""
     media_type: str = ""
     """The request's media type with its parameters, for ``raw`` and ``multipart``."""
     query: str = ""
@@ -40,13 +53,22 @@ class Answer(msgspec.Struct, frozen=True):
 
     body: bytes | memoryview
     media_type: str = "application/json"
+    head: bytes = b""
+    """What stands before ``body``: a large array need not be copied to put a header there."""
 
 
 class Reply(Protocol):
     """Where a job's answers go; the first of `end` and `fail` is its only end.
 
-    Called on the event loop only. After the end every call is ignored.
+    Called on the event loop only, but for `begun` and `prepared`, which the slot's thread calls.
+    After the end every call is ignored.
     """
+
+    def begun(self) -> None:
+        """The wrapper is about to run."""
+
+    def prepared(self, answer: Answer) -> Answer:
+        """Make ``answer`` independent of the wrapper's memory."""
 
     def answer(self, answer: Answer) -> None:
         """Pass one answer on; the only one of a unary job ends it."""
@@ -62,10 +84,16 @@ class Reply(Protocol):
 
 
 class Items(Protocol):
-    """What a session's client sends, read by the slot's thread."""
+    """What a session's client sends, on its way to the slot; called on the loop."""
 
-    def __iter__(self) -> Iterator[Payload]:
-        """Wait for each item in turn; ends when the client sends no more, or left."""
+    def attach(self, deliver: Callable[[Payload | None], None]) -> None:
+        """From now on call ``deliver`` with each item, at last with None."""
+
+    def taken(self) -> None:
+        """The wrapper has read one more item."""
+
+    def close(self) -> None:
+        """Nothing more will come."""
 
 
 class Holder(Protocol):
@@ -78,16 +106,26 @@ class Holder(Protocol):
 class Job:
     """A request with its deadline, the place its answers go, and who holds it."""
 
-    __slots__ = ("context", "holder", "items", "payload", "reply")
+    __slots__ = ("consumed", "context", "holder", "items", "payload", "reply", "retried", "takes")
 
     def __init__(
-        self, payload: Payload, context: Context, reply: Reply, items: Items | None = None
+        self,
+        payload: Payload,
+        context: Context,
+        reply: Reply,
+        *,
+        takes: Takes = "call",
+        items: Items | None = None,
     ) -> None:
         self.payload = payload
         self.context = context
         self.reply = reply
+        self.takes = takes
         self.items = items
         self.holder: Holder | None = None
+        self.consumed: Callable[[], None] = _nothing
+        """Set by the slot of a stream: the client has read one more answer."""
+        self.retried = False
 
     @property
     def started(self) -> bool:
@@ -154,6 +192,12 @@ class Lane:
             retry_after=1.0,
         )
 
+    def restore(self, job: Job) -> None:
+        """Let ``job``, which lost its slot, wait again, before all others."""
+        self._waiting[job] = None
+        self._waiting.move_to_end(job, last=False)
+        job.holder = self
+
     def drop(self, job: Job) -> None:
         """Forget ``job``; its place is free at once."""
         self._waiting.pop(job, None)
@@ -175,3 +219,7 @@ class Lane:
         """Fail every waiting job with ``error``."""
         while self._waiting:
             self._waiting.popitem(last=False)[0].reply.fail(error)
+
+
+def _nothing() -> None:
+    pass

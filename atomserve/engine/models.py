@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
-import anyio
 import structlog
 
 from atomserve.context import Context
-from atomserve.engine.backend import Backend, Slot
+from atomserve.engine.backend import Backend, Opened, Sink, Slot
 from atomserve.engine.calls import Call, Session, Stream
 from atomserve.engine.jobs import Job, Lane, Payload
 from atomserve.engine.loops import EndOfTurn, Mailbox
 from atomserve.engine.options import Options
 from atomserve.engine.replies import Many, One
 from atomserve.engine.streams import Inbox
-from atomserve.errors import AtomError, Draining, NotReady, PluginError
+from atomserve.errors import AtomError, Draining, NotReady, PluginError, WorkerLost
 from atomserve.signature import Signature
 
 log = structlog.get_logger("atomserve.engine")
 
-State = Literal["loading", "ready", "failed", "stopped"]
+State = Literal["loading", "ready", "restarting", "failed", "stopped"]
 
 
 class Model:
@@ -40,9 +39,10 @@ class Model:
         """Accepted and not yet ended."""
         self.closed: AtomError | None = None
         """Why no job is taken any more."""
-        self._backend = backend
+        self.backend = backend
+        self.mailbox: Mailbox
+        self._opened: Opened | None = None
         self._lane = Lane(name, backend.options.queue_size)
-        self._slots: tuple[Slot, ...] = ()
         self._on_change = on_change
 
     def __repr__(self) -> str:
@@ -50,7 +50,11 @@ class Model:
 
     @property
     def options(self) -> Options:
-        return self._backend.options
+        return self.backend.options
+
+    @property
+    def slots(self) -> Sequence[Slot]:
+        return () if self._opened is None else self._opened.slots
 
     @property
     def waiting(self) -> int:
@@ -58,21 +62,49 @@ class Model:
 
     async def serve(self, mailbox: Mailbox) -> None:
         """Open the slots and keep them until cancelled; a failure becomes the model's state."""
-        self._mailbox = mailbox
+        self.mailbox = mailbox
         self._turn = EndOfTurn(self._fill_slots)
         self._become("loading")
         try:
-            async with self._backend.open(mailbox, self._turn.ask) as opened:
-                self.signature, self._slots = opened.signature, tuple(opened.slots)
+            async with self.backend.open(self) as opened:
+                self._opened, self.signature = opened, opened.signature
                 self._become("ready")
                 try:
-                    await anyio.sleep_forever()
+                    raise PluginError(await opened.failure())
                 finally:
-                    self._slots = ()
-                    self._become("stopped")
+                    self._opened = None
         except PluginError as exc:
             log.error("model.failed", model=self.name, error=str(exc))
             self._become("failed", str(exc))
+            self._lane.clear(self._unready())
+        finally:
+            if self.state != "failed":
+                self._become("stopped")
+
+    def on_room(self) -> None:
+        """A slot's room grew, or the slots are not the same any more."""
+        self._turn.ask()
+        if self.state in ("ready", "restarting"):
+            self._become("ready" if self.slots else "restarting")
+
+    def lost(self, begun: Sequence[Job], waiting: Sequence[Job]) -> None:
+        """Let a lost slot's jobs run again where that is safe, else fail them.
+
+        ``begun`` may have run; ``waiting`` did not. Both are in the order of their arrival.
+        """
+        again = list(waiting)
+        for job in reversed(begun):
+            if job.reply.ended:
+                continue
+            if self.options.idempotent and job.takes == "call" and not job.retried:
+                job.retried = True
+                again.insert(0, job)
+            else:
+                job.reply.fail(WorkerLost(retry_after=1.0))
+        for job in reversed(again):
+            if not job.reply.ended:
+                self._lane.restore(job)
+        self._turn.ask()
 
     def check(self) -> Signature:
         """Say what is served, if a request could be taken now; asked before a body is read.
@@ -82,8 +114,9 @@ class Model:
             Draining: the server is shutting down.
             Overloaded: its lane is full.
         """
-        if self.signature is None or self.state != "ready" or self.closed is not None:
+        if self.state not in ("ready", "restarting") or self.closed is not None:
             raise self._unready()
+        assert self.signature is not None, "a model that was ready has its signature"
         if self._lane.full:
             self._fill_slots()  # Slots may have room for what arrived in this very turn.
             if self._lane.full:
@@ -100,21 +133,21 @@ class Model:
         job = Job(payload, context, reply)
         context.deadline = time.monotonic() + self.options.timeout
         self._accept(job)
-        return Call(job, reply, self.options, self.jobs.discard)
+        return Call(job, reply, self.options, self._forget)
 
     def stream(self, payload: Payload, context: Context) -> Stream:
         """Accept a job with many answers; raises as `check` does."""
         reply = Many()
-        job = Job(payload, context, reply)
+        job = Job(payload, context, reply, takes="stream")
         self._accept(job)
-        return Stream(job, reply, self.options, self.jobs.discard)
+        return Stream(job, reply, self.options, self._forget)
 
     def session(self, payload: Payload, context: Context) -> Session:
         """Accept a session; ``payload`` says only how its answers are written."""
-        reply, inbox = Many(), Inbox(self._mailbox)
-        job = Job(payload, context, reply, inbox)
+        reply, inbox = Many(), Inbox()
+        job = Job(payload, context, reply, takes="session", items=inbox)
         self._accept(job)
-        return Session(job, reply, self.options, self.jobs.discard, inbox=inbox)
+        return Session(job, reply, self.options, self._forget, inbox=inbox)
 
     def close(self, error: AtomError) -> None:
         """Take no job any more, and end all that are there with ``error``."""
@@ -122,15 +155,29 @@ class Model:
         for job in list(self.jobs):
             job.give_up(error)
 
+    def sink(self, declared: int | None) -> Sink:
+        """Begin a large body; raises as `Sink` does."""
+        return self.backend.sink(declared)
+
     def _accept(self, job: Job) -> None:
-        self.check()
-        self._lane.offer(job)
+        try:
+            self.check()
+            self._lane.offer(job)
+        except AtomError:
+            _release(job)
+            raise
         self.jobs.add(job)
         self._turn.ask()
 
+    def _forget(self, job: Job) -> None:
+        self.jobs.discard(job)
+        _release(job)
+
     def _fill_slots(self) -> None:
         now = time.monotonic()
-        free = [(slot, room) for slot in self._slots if (room := slot.room)]
+        if not self._lane:
+            return
+        free = [(slot, room) for slot in self.slots if (room := slot.room) > 0]
         for index, (slot, room) in enumerate(free):
             if not self._lane:
                 return
@@ -147,5 +194,12 @@ class Model:
         return NotReady(f"model {self.name!r} {why}", retry_after=1.0)
 
     def _become(self, state: State, detail: str = "") -> None:
-        self.state, self.detail = state, detail
-        self._on_change(self)
+        if (state, detail) != (self.state, self.detail) or state == "loading":
+            self.state, self.detail = state, detail
+            self._on_change(self)
+
+
+def _release(job: Job) -> None:
+    body = job.payload.body
+    if type(body) not in (bytes, bytearray, memoryview):
+        body.release()

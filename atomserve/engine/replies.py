@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import Any
 
 from atomserve.engine.jobs import Answer
@@ -30,6 +30,12 @@ class One:
     def ended(self) -> bool:
         return self._future.done()
 
+    def begun(self) -> None:
+        """Nobody needs to know."""
+
+    def prepared(self, answer: Answer) -> Answer:
+        return _copied(answer)
+
     def answer(self, answer: Answer) -> None:
         if not self._future.done():
             self._future.set_result(answer)
@@ -45,22 +51,26 @@ class One:
 class Many:
     """The reply of a streaming job: iterate over its answers; a failure is raised at its place.
 
-    ``consumed`` is called on the loop for each answer read, so that the slot may send one more.
     How many may wait unread is the slot's to bound.
     """
 
-    __slots__ = ("_arrived", "_ended", "_error", "_queue", "consumed")
+    __slots__ = ("_arrived", "_ended", "_error", "_queue")
 
     def __init__(self) -> None:
         self._queue: deque[Answer] = deque()
         self._arrived: asyncio.Future[None] | None = None
         self._ended = False
         self._error: AtomError | None = None
-        self.consumed: Callable[[], None] = _nothing
 
     @property
     def ended(self) -> bool:
         return self._ended
+
+    def begun(self) -> None:
+        """Nobody needs to know."""
+
+    def prepared(self, answer: Answer) -> Answer:
+        return _copied(answer)
 
     def answer(self, answer: Answer) -> None:
         if not self._ended:
@@ -91,10 +101,11 @@ class Many:
                 raise StopAsyncIteration
             self._arrived = asyncio.get_running_loop().create_future()
             await self._arrived
-        answer = self._queue.popleft()
-        self.consumed()
+        return self._queue.popleft()
+
+
+def _copied(answer: Answer) -> Answer:
+    """Join what ``answer`` refers to into bytes of its own."""
+    if type(answer.body) is bytes and not answer.head:
         return answer
-
-
-def _nothing() -> None:
-    pass
+    return Answer(b"".join((answer.head, answer.body)), answer.media_type)

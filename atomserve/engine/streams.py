@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Iterator
-from queue import SimpleQueue
+from collections.abc import Callable
 
 from atomserve.engine.jobs import Payload
-from atomserve.engine.loops import Mailbox
 
 CREDIT_ITEMS = 8
 CREDIT_BYTES = 1024 * 1024
+
+
+def _nothing() -> None:
+    pass
 
 
 class Credit:
@@ -53,19 +55,26 @@ class Credit:
 
 
 class Inbox:
-    """What a session's client sends: put on the loop, read in the slot's thread.
+    """What a session's client sends, on the loop: held back until a slot attaches itself.
 
-    A put waits while 8 items or 1 MiB are unread.
+    A `put` waits while 8 items or 1 MiB are unread by the wrapper.
     """
 
-    __slots__ = ("_mailbox", "_queue", "_room", "_sizes", "closed")
+    __slots__ = ("_deliver", "_early", "_room", "_sizes", "closed", "on_taken")
 
-    def __init__(self, mailbox: Mailbox) -> None:
-        self._queue: SimpleQueue[Payload | None] = SimpleQueue()
-        self._mailbox = mailbox
+    def __init__(self, on_taken: Callable[[], None] = _nothing) -> None:
+        self._early: deque[Payload | None] = deque()
+        self._deliver: Callable[[Payload | None], None] = self._early.append
         self._sizes: deque[int] = deque()
         self._room: asyncio.Future[None] | None = None
+        self.on_taken = on_taken
         self.closed = False
+
+    def attach(self, deliver: Callable[[Payload | None], None]) -> None:
+        """From now on call ``deliver`` with each item, at last with None."""
+        self._deliver = deliver
+        while self._early:
+            deliver(self._early.popleft())
 
     async def put(self, item: Payload) -> None:
         """Hand over ``item``; after the end it is dropped."""
@@ -73,9 +82,13 @@ class Inbox:
         while not self.closed and self._full(size):
             self._room = asyncio.get_running_loop().create_future()
             await self._room
+        self.put_nowait(item)
+
+    def put_nowait(self, item: Payload) -> None:
+        """Hand over ``item`` without waiting, where somebody else keeps the bound."""
         if not self.closed:
-            self._sizes.append(size)
-            self._queue.put(item)
+            self._sizes.append(len(item.body))
+            self._deliver(item)
 
     def _full(self, size: int) -> bool:
         if not self._sizes:
@@ -86,18 +99,16 @@ class Inbox:
         """No more will come: the reader ends after what is there."""
         if not self.closed:
             self.closed = True
-            self._queue.put(None)
+            self._deliver(None)
             self._wake()
 
-    def _taken(self) -> None:
-        self._sizes.popleft()
+    def taken(self) -> None:
+        """The wrapper has read one more item."""
+        if self._sizes:
+            self._sizes.popleft()
+        self.on_taken()
         self._wake()
 
     def _wake(self) -> None:
         if self._room is not None and not self._room.done():
             self._room.set_result(None)
-
-    def __iter__(self) -> Iterator[Payload]:
-        while (item := self._queue.get()) is not None:
-            self._mailbox.post(self._taken)
-            yield item

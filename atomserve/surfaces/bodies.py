@@ -2,34 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from starlette.types import Receive, Send
 
-from atomserve.errors import Abandoned, BadRequest
+from atomserve.engine.backend import Sink
+from atomserve.engine.jobs import Body
+from atomserve.errors import Abandoned
 
 PIECE = 256 * 1024
 """Bytes of an answer handed to the server at once."""
 
 
-async def read_body(receive: Receive, declared: int | None) -> bytes | bytearray:
-    """Read the whole body; ``declared`` is its Content-Length, if there is one.
+INLINE = 64 * 1024
+"""Bytes up to which a body is handed on as it is; a larger one goes to where its slot reads it."""
+
+
+async def read_body(
+    receive: Receive, declared: int | None, sink: Callable[[int | None], Sink]
+) -> bytes | bytearray | Body:
+    """Read the whole body; ``declared`` is its Content-Length, ``sink`` takes a large one.
 
     Raises:
         Abandoned: the client left before the end.
-        AtomError: whatever the guard says of the body.
+        AtomError: whatever the guard says of the body, or there is no room for it.
     """
     first, more = await _piece(receive)
-    if not more or len(first) == declared:
+    if len(first) <= INLINE and (not more or len(first) == declared):
         # One more message follows from servers that end every body with an empty one.
         while more:
             _, more = await _piece(receive)
         return first
-    body = bytearray(first)
-    while more:
+    small = bytearray(first)
+    while more and len(small) <= INLINE:
         piece, more = await _piece(receive)
-        body += piece
-    if declared is not None and len(body) != declared:
-        raise BadRequest(f"the body has {len(body)} bytes and Content-Length says {declared}")
-    return body
+        small += piece
+    if not more and len(small) <= INLINE:
+        return small
+    return await _pour(receive, small, more, sink(declared))
+
+
+async def _pour(receive: Receive, first: bytearray, more: bool, sink: Sink) -> bytearray | Body:
+    try:
+        sink.write(first)
+        while more:
+            piece, more = await _piece(receive)
+            sink.write(piece)
+    except BaseException:
+        sink.discard()
+        raise
+    return sink.close()
 
 
 async def _piece(receive: Receive) -> tuple[bytes, bool]:

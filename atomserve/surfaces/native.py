@@ -11,7 +11,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from atomserve.codecs.negotiation import answer_form, request_form, stream_form
-from atomserve.context import Context
+from atomserve.context import Context, RawHeaders
 from atomserve.engine.engine import Engine
 from atomserve.engine.jobs import Payload
 from atomserve.engine.models import Model
@@ -20,7 +20,6 @@ from atomserve.guard.client import client_of
 from atomserve.signature import Signature
 from atomserve.surfaces.bodies import read_body, send_answer
 from atomserve.surfaces.events import FORMATS, send_events
-from atomserve.surfaces.headers import RawHeaders
 
 
 class Predict:
@@ -41,7 +40,7 @@ class Predict:
             raise BadRequest(f"model {model.name!r} takes sessions: open a WebSocket on /session")
         head = Head(scope["headers"])
         payload = head.payload(signature, scope["query_string"])
-        payload.body = await read_body(receive, head.length)
+        payload.body = await read_body(receive, head.length, model.sink)
         context = Context(
             model=model.name, request_id=client.request_id, headers=RawHeaders(scope["headers"])
         )

@@ -8,7 +8,7 @@ import anyio
 import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
-from atomserve.context import Context
+from atomserve.context import Context, RawHeaders
 from atomserve.engine.calls import Session
 from atomserve.engine.jobs import Answer, AnswerForm, Payload
 from atomserve.engine.models import Model
@@ -24,7 +24,7 @@ from atomserve.errors import (
     problem,
 )
 from atomserve.guard.client import client_of
-from atomserve.surfaces.headers import RawHeaders, same_origin
+from atomserve.surfaces.origins import same_origin
 
 CLOSE_END, CLOSE_POLICY, CLOSE_TOO_BIG, CLOSE_FAILED = 1000, 1008, 1009, 1011
 CLOSE_RESTART, CLOSE_TRY_LATER = 1012, 1013
@@ -62,7 +62,7 @@ class SessionEndpoint:
             raise BadRequest(f"{self._route} takes WebSockets only")
         headers = RawHeaders(scope["headers"])
         await receive()  # websocket.connect
-        if not same_origin(headers, scope, self._origins):
+        if not same_origin(headers, self._origins):
             return await send({"type": "websocket.close", "code": CLOSE_POLICY})
         context = Context(model=self._model.name, request_id=client.request_id, headers=headers)
         try:

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import struct
 from functools import lru_cache
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from atomserve.engine.jobs import AnswerForm, Form
+from atomserve.engine.jobs import AnswerForm, Form, Takes
 from atomserve.errors import AtomError, Fault, PluginFailed, all_errors
 from atomserve.transport.arenas import Place
 
 MAX_FRAME = 1024 * 1024
 """Most bytes of a frame, unless somebody says otherwise."""
-
-Takes = Literal["call", "stream", "session"]
 
 F = TypeVar("F")
 
@@ -148,13 +146,27 @@ class Release(msgspec.Struct, frozen=True, array_like=True, tag="release", gc=Fa
 
 
 class Done(msgspec.Struct, frozen=True, array_like=True, tag="done", gc=False):
-    """The slot is free of a job, after ``seconds``; for the client it may have ended long ago."""
+    """The slot is free of a job that was cancelled; in place of any other end."""
 
     job: int
-    seconds: float
 
 
-FromWorker = Answered | Ended | Failed | Took | Release | Done | Unshare
+class Window(msgspec.Struct, frozen=True, array_like=True, tag="window", gc=False):
+    """The worker wants at most so many jobs that have not ended."""
+
+    jobs: int
+
+
+class Ledger(msgspec.Struct, frozen=True, array_like=True, tag="ledger", gc=False):
+    """Where the worker writes the number of the last job begun: 8 bytes, little-endian.
+
+    Readable after its death: jobs of higher numbers were never begun.
+    """
+
+    place: Place
+
+
+FromWorker = Answered | Ended | Failed | Took | Release | Done | Unshare | Window | Ledger
 
 
 _PREFIX = struct.Struct("<I")

@@ -1,0 +1,218 @@
+"""A worker's side of one link: its jobs, in turn with those of the other links."""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from atomserve.backends.links import Link
+from atomserve.backends.remote import RemoteReply
+from atomserve.context import Context, RawHeaders
+from atomserve.engine.backend import Slot
+from atomserve.engine.jobs import Job, Payload
+from atomserve.engine.loops import EndOfTurn
+from atomserve.engine.streams import Inbox
+from atomserve.transport.arenas import Arena
+from atomserve.transport.frames import (
+    Cancel,
+    Earn,
+    Free,
+    Item,
+    ItemsEnd,
+    Ledger,
+    Release,
+    Run,
+    Took,
+    ToWorker,
+    Window,
+)
+
+AHEAD = 32
+"""Short jobs that an API process may send before the first of them has ended."""
+ANSWERS = 256 * 1024 * 1024
+"""Bytes of large answers that one API process may leave unread."""
+
+
+class Desk:
+    """Hands the jobs of all links to one slot, the links taking turns."""
+
+    ahead = AHEAD
+
+    def __init__(self, model: str, on_over: Callable[[], None]) -> None:
+        self.model = model
+        self.counters: list[Counter] = []
+        self.slot: Slot
+        self.turn = EndOfTurn(self._fill)
+        self._on_over = on_over
+        self._window = 1
+
+    def begin(self, slot: Slot) -> None:
+        """Use ``slot``, which has loaded."""
+        self.slot = slot
+
+    async def link(self, sock: socket.socket, side: socket.socket) -> None:
+        """Serve an API process over a new link."""
+        counter = Counter(self, side)
+        self.counters.append(counter)
+        await counter.open(sock, self._window)
+
+    def over(self) -> None:
+        """A job has ended."""
+        self._on_over()
+
+    def closed(self, counter: Counter) -> None:
+        """An API process is gone, or wants nothing more of this worker."""
+        self.counters.remove(counter)
+        self._on_over()
+
+    def resize(self, jobs: int) -> None:
+        """Let each API process send so many jobs ahead."""
+        if jobs != self._window:
+            self._window = jobs
+            for counter in self.counters:
+                counter.tell(Window(jobs))
+
+    def _fill(self) -> None:
+        room = self.slot.room
+        batch: list[Job] = []
+        while len(batch) < room:
+            waiting = [counter for counter in self.counters if counter.waiting]
+            if not waiting:
+                break
+            for counter in waiting[: room - len(batch)]:
+                batch.append(counter.waiting.popleft())
+        if batch:
+            # Whoever was first this time is last the next.
+            self.counters.append(self.counters.pop(0))
+            self.slot.run(batch)
+
+
+class Counter:
+    """One API process, as a worker sees it."""
+
+    def __init__(self, desk: Desk, side: socket.socket) -> None:
+        self.waiting: deque[Job] = deque()
+        self._desk = desk
+        self._jobs: dict[int, Job] = {}
+        self._inboxes: dict[int, Inbox] = {}
+        self._arena = Arena(ANSWERS, self._unshare)
+        self._ledger = self._arena.take(8)
+        self._link = Link(
+            ToWorker, side, arena=self._arena, on_frame=self._handle, on_lost=self._lost
+        )
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            Run: self._run,
+            Cancel: self._cancel,
+            Earn: self._earn,
+            Item: self._item,
+            ItemsEnd: self._items_end,
+            Free: self._free,
+        }
+
+    def __repr__(self) -> str:
+        return f"<Counter: {len(self._jobs)} jobs, {len(self.waiting)} waiting>"
+
+    async def open(self, sock: socket.socket, window: int) -> None:
+        """Begin to serve."""
+        await self._link.open(sock)
+        assert self._ledger is not None, "an empty arena has room for eight bytes"
+        self._link.send(Ledger(self._link.place(self._ledger)))
+        self._link.send(Window(window))
+
+    @property
+    def answer_bytes(self) -> int:
+        """Bytes of large answers that are not read yet."""
+        return self._arena.used
+
+    def tell(self, frame: Any) -> None:
+        """Send ``frame``."""
+        self._link.send(frame)
+
+    def _unshare(self, segment: int) -> None:
+        self._link.unshare(segment)
+
+    def _handle(self, frame: Any) -> None:
+        self._handlers[type(frame)](frame)
+
+    def _run(self, frame: Run) -> None:
+        assert self._ledger is not None
+        context = Context(
+            model=self._desk.model,
+            request_id=frame.request_id,
+            headers=RawHeaders(frame.headers),
+            deadline=frame.deadline,
+            tenant=frame.tenant,
+        )
+        payload = Payload(
+            form=frame.form,
+            body=self._body(frame.body),
+            media_type=frame.media_type,
+            query=frame.query,
+            answer=frame.answer,
+            answer_type=frame.answer_type,
+        )
+        reply = RemoteReply(
+            frame.job,
+            frame.takes,
+            self._link,
+            arena=self._arena,
+            ledger=self._ledger.view,
+            on_over=self._over,
+        )
+        items = None
+        if frame.takes == "session":
+            items = self._inboxes[frame.job] = Inbox(lambda: self._link.send(Took(frame.job, 1)))
+        job = Job(payload, context, reply, takes=frame.takes, items=items)
+        self._jobs[frame.job] = job
+        self.waiting.append(job)
+        self._desk.turn.ask()
+
+    def _body(self, body: Any) -> bytes | memoryview:
+        if type(body) is bytes:
+            return body
+        return self._link.look(body, self._released).data
+
+    def _released(self, place: Any) -> None:
+        self._link.send(Release(place))
+
+    def _cancel(self, frame: Cancel) -> None:
+        job = self._jobs.get(frame.job)
+        if job is None:
+            return
+        assert isinstance(job.reply, RemoteReply)
+        job.reply.cancelled = True
+        job.walk_away()
+        if job.holder is None:  # It still waits here, and nobody else will end it.
+            self.waiting.remove(job)
+            job.reply.end()
+
+    def _earn(self, frame: Earn) -> None:
+        if (job := self._jobs.get(frame.job)) is not None:
+            for _ in range(frame.items):
+                job.consumed()
+
+    def _item(self, frame: Item) -> None:
+        if (inbox := self._inboxes.get(frame.job)) is not None:
+            inbox.put_nowait(Payload(form=frame.form, body=self._body(frame.body)))
+
+    def _items_end(self, frame: ItemsEnd) -> None:
+        if (inbox := self._inboxes.get(frame.job)) is not None:
+            inbox.close()
+
+    def _free(self, frame: Free) -> None:
+        self._arena.find(frame.place).free()
+
+    def _over(self, number: int) -> None:
+        del self._jobs[number]
+        self._inboxes.pop(number, None)
+        self._desk.over()
+
+    def _lost(self) -> None:
+        self.waiting.clear()
+        for job in list(self._jobs.values()):
+            assert isinstance(job.reply, RemoteReply)
+            job.reply.cancelled = True
+            job.walk_away()
+        self._desk.closed(self)

@@ -1,0 +1,121 @@
+"""One end of the link between an API process and a worker: frames, and places in shared memory."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import structlog
+
+from atomserve.engine.loops import EndOfTurn, Mailbox
+from atomserve.transport.arenas import Arena, Block, Place
+from atomserve.transport.descriptors import receive_descriptors, send_descriptors
+from atomserve.transport.frames import BrokenFrame, Decoder, Share, Unshare, encode, encode_into
+from atomserve.transport.mappings import Bytes, Mapping, OnFree
+
+log = structlog.get_logger("atomserve.links")
+
+INLINE = 64 * 1024
+"""Bytes up to which a body travels in its frame; a larger one through an arena."""
+SHARED = 1024 * 1024 * 1024
+"""Bytes of the other end's arena that are mapped at most."""
+
+
+class Link(asyncio.Protocol):
+    """Sends frames, all of a loop turn in one write, and calls ``on_frame`` with each received.
+
+    ``on_lost`` is called once, when the other end is gone or speaks nonsense. The ``arena`` holds
+    what this end writes, and is not this link's to close.
+    """
+
+    def __init__(
+        self,
+        kinds: Any,
+        side: socket.socket,
+        *,
+        arena: Arena,
+        on_frame: Callable[[Any], None],
+        on_lost: Callable[[], None],
+    ) -> None:
+        side.setblocking(False)
+        self._side = side
+        self._arena = arena
+        self._on_frame = on_frame
+        self._on_lost = on_lost
+        self._decoder: Decoder[Any] = Decoder(kinds)
+        self._announced: set[int] = set()
+        self._mapping = Mapping(SHARED)
+        self._out = bytearray()
+        self._turn = EndOfTurn(self._flush)
+        self._mailbox = Mailbox()
+        self._transport: asyncio.Transport | None = None
+
+    async def open(self, sock: socket.socket) -> None:
+        """Begin to speak over ``sock``, which is this link's from now on."""
+        sock.setblocking(False)
+        await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=sock)
+
+    def send(self, frame: msgspec.Struct) -> None:
+        """Send ``frame`` at the end of this loop turn; after the end of the link it is dropped."""
+        if self._transport is not None:
+            encode_into(self._out, frame)
+            self._turn.ask()
+
+    def place(self, block: Block) -> Place:
+        """Return ``block`` as the other end may read it: its segment is sent ahead once."""
+        segment = block.segment
+        if segment.number not in self._announced:
+            send_descriptors(self._side, encode(Share(segment.number, segment.size)), [segment.fd])
+            self._announced.add(segment.number)
+        return block.place
+
+    def unshare(self, segment: int) -> None:
+        """Tell the other end that a segment of our arena is gone."""
+        if segment in self._announced:
+            self._announced.discard(segment)
+            self.send(Unshare(segment))
+
+    def look(self, place: Place, on_free: OnFree) -> Bytes:
+        """Return the other end's bytes at ``place``; ``on_free`` is called on the loop, once."""
+        while place.segment not in self._mapping:
+            payload, descriptors = receive_descriptors(self._side, 1)
+            (share,) = Decoder[Share](Share).feed(payload)
+            self._mapping.add(share.segment, descriptors[0], share.size)
+        post = self._mailbox.post
+        return self._mapping.root(place, lambda freed: post(on_free, freed))
+
+    def close(self) -> None:
+        """End the link, once what was sent has left."""
+        if self._transport is not None:
+            self._flush()
+            self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for frame in self._decoder.feed(data):
+                if type(frame) is Unshare:
+                    self._mapping.drop(frame.segment)
+                else:
+                    self._on_frame(frame)
+        except (BrokenFrame, ValueError, IndexError, OSError) as exc:
+            log.error("link.nonsense", error=str(exc))
+            assert self._transport is not None
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._side.close()
+        self._mapping.close()
+        self._on_lost()
+
+    def _flush(self) -> None:
+        if self._transport is not None and self._out:
+            out, self._out = self._out, bytearray()
+            self._transport.write(out)

@@ -1,0 +1,396 @@
+"""Slots that are worker processes, as an API process sees them; the supervisor owns the workers."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import structlog
+
+from atomserve.backends.links import INLINE, Link
+from atomserve.engine.backend import Host
+from atomserve.engine.jobs import Answer, Job, Payload
+from atomserve.engine.loops import Timer, call_later
+from atomserve.engine.options import Options
+from atomserve.errors import ArenaFull, PluginError
+from atomserve.signature import Signature
+from atomserve.transport.arenas import Arena, Block, Place
+from atomserve.transport.frames import (
+    Answered,
+    Cancel,
+    Done,
+    Earn,
+    Ended,
+    Failed,
+    Free,
+    FromWorker,
+    Item,
+    ItemsEnd,
+    Ledger,
+    Release,
+    Run,
+    Took,
+    Window,
+    error_of,
+)
+from atomserve.transport.mappings import Bytes
+
+log = structlog.get_logger("atomserve.processes")
+
+REQUESTS = 512 * 1024 * 1024
+"""Bytes of large request bodies of one model that may lie in shared memory at once."""
+WARM = 64 * 1024 * 1024
+"""Bytes of shared memory that an idle model keeps: fresh pages are what makes a body slow."""
+IDLE = 10.0
+"""Seconds without a large body after which the rest goes back."""
+
+_NUMBER = struct.Struct("<q")
+
+TellHung = Callable[[int, int, str], None]
+"""Told slot, pid and reason (``hung`` or ``cancelled``) of a worker that must be replaced."""
+
+
+class SharedBody:
+    """A request body in the model's arena, held by its job and by each worker that reads it."""
+
+    __slots__ = ("_backend", "_holders", "block")
+
+    def __init__(self, backend: ProcessBackend, block: Block, holders: int = 1) -> None:
+        self._backend = backend
+        self.block = block
+        self._holders = holders
+
+    def __len__(self) -> int:
+        return self.block.size
+
+    def hold(self) -> None:
+        """One more reader."""
+        self._holders += 1
+
+    def release(self) -> None:
+        """One reader less; the last one gives the block back."""
+        self._holders -= 1
+        if not self._holders:
+            self._backend.give_back(self.block)
+
+
+class SharedSink:
+    """Takes a body's pieces into shared memory while they arrive."""
+
+    def __init__(self, backend: ProcessBackend, declared: int | None) -> None:
+        self._backend = backend
+        self._block = backend.take(declared or 4 * INLINE)
+        self._size = 0
+
+    def write(self, piece: bytes | bytearray) -> None:
+        """Take the next piece; raises ArenaFull when there is no room for it."""
+        end = self._size + len(piece)
+        if end > self._block.size and not self._block.resize(max(end, 2 * self._block.size)):
+            self._move(max(end, 2 * self._block.size))
+        self._block.write(self._size, piece)
+        self._size = end
+
+    def _move(self, size: int) -> None:
+        block = self._backend.take(size)
+        block.write(0, self._block.view[: self._size])
+        self._backend.give_back(self._block)
+        self._block = block
+
+    def close(self) -> SharedBody:
+        """Return the body, cut to its size."""
+        self._block.resize(self._size)
+        return SharedBody(self._backend, self._block)
+
+    def discard(self) -> None:
+        """Give the memory back."""
+        self._backend.give_back(self._block)
+
+
+class ProcessSlot:
+    """One worker; knows its jobs by number, and takes as many as the worker's window lets it."""
+
+    def __init__(
+        self, backend: ProcessBackend, host: Host, slot: int, pid: int, side: socket.socket
+    ) -> None:
+        self.slot = slot
+        self.pid = pid
+        self.retiring = False
+        self._backend = backend
+        self._host = host
+        self._window = backend.options.capacity
+        self._next = 1
+        self._jobs: dict[int, Job] = {}
+        self._numbers: dict[Job, int] = {}
+        self._leases: dict[tuple[int, int], SharedBody] = {}
+        self._graces: dict[int, Timer] = {}
+        self._ledger: Bytes | None = None
+        self._link = Link(
+            FromWorker, side, arena=backend.arena, on_frame=self._handle, on_lost=self._lost
+        )
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            Answered: self._answered,
+            Ended: self._ended,
+            Failed: self._failed,
+            Done: self._done,
+            Took: self._took,
+            Release: self._release,
+            Window: self._resize,
+            Ledger: self._keep_ledger,
+        }
+
+    def __repr__(self) -> str:
+        return f"<ProcessSlot {self.slot}: pid {self.pid}, {len(self._jobs)} of {self._window}>"
+
+    @property
+    def room(self) -> int:
+        return 0 if self.retiring else self._window - len(self._jobs)
+
+    @property
+    def busy(self) -> int:
+        """Jobs that the worker has."""
+        return len(self._jobs)
+
+    async def open(self, sock: socket.socket) -> None:
+        """Begin to use the worker."""
+        await self._link.open(sock)
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            number = self._next
+            self._next += 1
+            self._jobs[number] = job
+            self._numbers[job] = number
+            job.holder = self
+            try:
+                self._link.send(self._frame(number, job))
+            except ArenaFull as exc:
+                job.reply.fail(exc)
+                self._over(number)
+                continue
+            if job.takes != "call":
+                self._attach(number, job)
+
+    def drop(self, job: Job) -> None:
+        """Tell the worker that nobody waits; one that does not come back in time is hung."""
+        number = self._numbers.get(job)
+        if number is None:
+            return
+        self._link.send(Cancel(number))
+        if self._backend.options.cancel == "kill":
+            self._backend.tell_hung(self.slot, self.pid, "cancelled")
+            return
+        deadline = job.context.deadline
+        left = 0.0 if deadline is None else max(0.0, deadline - time.monotonic())
+        grace = left + self._backend.options.grace
+        self._graces[number] = call_later(grace, self._hung)
+
+    def retire(self) -> None:
+        """Take no more jobs, and end the link with the last of them."""
+        self.retiring = True
+        if not self._jobs:
+            self._link.close()
+
+    def unshare(self, segment: int) -> None:
+        """A segment of the model's arena is gone."""
+        self._link.unshare(segment)
+
+    def _hung(self) -> None:
+        self._backend.tell_hung(self.slot, self.pid, "hung")
+
+    def _frame(self, number: int, job: Job) -> Run:
+        payload, context = job.payload, job.context
+        return Run(
+            job=number,
+            takes=job.takes,
+            form=payload.form,
+            answer=payload.answer,
+            body=self._body(payload),
+            deadline=context.deadline,
+            media_type=payload.media_type,
+            query=payload.query,
+            answer_type=payload.answer_type,
+            request_id=context.request_id,
+            tenant=context.tenant,
+            headers=list(context.headers.raw),
+        )
+
+    def _body(self, payload: Payload) -> bytes | Place:
+        body = payload.body
+        if type(body) is bytes and len(body) <= INLINE:
+            return body
+        if isinstance(body, SharedBody):
+            body.hold()
+        elif len(body) <= INLINE:
+            return bytes(body)
+        else:
+            sink = SharedSink(self._backend, len(body))
+            sink.write(body)
+            body = sink.close()
+        self._leases[body.block.segment.number, body.block.offset] = body
+        return self._link.place(body.block)
+
+    def _attach(self, number: int, job: Job) -> None:
+        def deliver(item: Payload | None) -> None:
+            if item is None:
+                self._link.send(ItemsEnd(number))
+            else:
+                self._link.send(Item(number, item.form, self._body(item)))
+
+        job.consumed = lambda: self._link.send(Earn(number, 1))
+        if job.items is not None:
+            job.items.attach(deliver)
+
+    def _handle(self, frame: Any) -> None:
+        self._handlers[type(frame)](frame)
+
+    def _answered(self, frame: Answered) -> None:
+        job = self._jobs[frame.job]
+        if job.reply.ended:
+            if isinstance(frame.body, Place):
+                self._free(frame.body)
+        else:
+            body: Any = frame.body
+            if isinstance(body, Place):
+                body = self._link.look(body, self._free).data
+            job.reply.answer(Answer(body, frame.media_type))
+        if frame.last:
+            self._over(frame.job)
+
+    def _free(self, place: Place) -> None:
+        self._link.send(Free(place))
+
+    def _ended(self, frame: Ended) -> None:
+        self._jobs[frame.job].reply.end()
+        self._over(frame.job)
+
+    def _failed(self, frame: Failed) -> None:
+        self._jobs[frame.job].reply.fail(error_of(frame))
+        self._over(frame.job)
+
+    def _done(self, frame: Done) -> None:
+        self._over(frame.job)
+
+    def _took(self, frame: Took) -> None:
+        items = self._jobs[frame.job].items
+        if items is not None:
+            for _ in range(frame.items):
+                items.taken()
+
+    def _release(self, frame: Release) -> None:
+        self._leases.pop((frame.place.segment, frame.place.offset)).release()
+
+    def _resize(self, frame: Window) -> None:
+        self._window = max(1, min(frame.jobs, 4096))
+        self._host.on_room()
+
+    def _keep_ledger(self, frame: Ledger) -> None:
+        self._ledger = self._link.look(frame.place, lambda _: None)
+
+    def _over(self, number: int) -> None:
+        job = self._jobs.pop(number)
+        del self._numbers[job]
+        if (timer := self._graces.pop(number, None)) is not None:
+            timer.cancel()
+        if self.retiring and not self._jobs:
+            self._link.close()
+        self._host.on_room()
+
+    def _lost(self) -> None:
+        for timer in self._graces.values():
+            timer.cancel()
+        last = -1 if self._ledger is None else _NUMBER.unpack_from(self._ledger.data)[0]
+        jobs, self._jobs = self._jobs, {}
+        self._numbers.clear()
+        for body in self._leases.values():
+            body.release()
+        self._leases.clear()
+        self._backend.remove(self)
+        begun = [job for number, job in jobs.items() if number <= last]
+        waiting = [job for number, job in jobs.items() if number > last]
+        self._host.lost(begun, waiting)
+
+
+class ProcessBackend:
+    """The workers of one model, as the supervisor links them."""
+
+    def __init__(self, signature: Signature, options: Options, tell_hung: TellHung) -> None:
+        self.signature = signature
+        self.options = options
+        self.tell_hung = tell_hung
+        self.slots: list[ProcessSlot] = []
+        self.arena = Arena(REQUESTS, self._unshare)
+        self._first = anyio.Event()
+        self._over = anyio.Event()
+        self._detail = ""
+        self._host: Host
+        self._trim: Timer | None = None
+
+    @asynccontextmanager
+    async def open(self, host: Host) -> AsyncIterator[ProcessBackend]:
+        """Wait for the first worker; the supervisor ends them."""
+        self._host = host
+        await self._first.wait()
+        if self._over.is_set():
+            raise PluginError(self._detail)
+        yield self
+
+    async def failure(self) -> str:
+        """Wait until the supervisor gives the model up."""
+        await self._over.wait()
+        return self._detail
+
+    async def link(self, slot: int, pid: int, frames: socket.socket, side: socket.socket) -> None:
+        """Use a worker that has loaded."""
+        worker = ProcessSlot(self, self._host, slot, pid, side)
+        await worker.open(frames)
+        self.slots.append(worker)
+        self._first.set()
+        self._host.on_room()
+
+    def unlink(self, pid: int) -> None:
+        """Let a worker finish what it has, and then go."""
+        for slot in self.slots:
+            if slot.pid == pid:
+                slot.retire()
+
+    def fail(self, detail: str) -> None:
+        """The supervisor has given the model up."""
+        self._detail = detail
+        self._over.set()
+        self._first.set()
+
+    def remove(self, slot: ProcessSlot) -> None:
+        """A worker is gone."""
+        if slot in self.slots:
+            self.slots.remove(slot)
+
+    def sink(self, declared: int | None) -> SharedSink:
+        """Begin a large body; raises ArenaFull."""
+        return SharedSink(self, declared)
+
+    def take(self, size: int) -> Block:
+        """Return a block of shared memory; raises ArenaFull."""
+        block = self.arena.take(max(size, 1))
+        if block is None:
+            raise ArenaFull(retry_after=1.0)
+        return block
+
+    def give_back(self, block: Block) -> None:
+        """Free ``block``; memory that stays unused for a while goes back to the system."""
+        block.free()
+        if self._trim is None and not self.arena.used and self.arena.mapped > WARM:
+            self._trim = call_later(IDLE, self._give_pages_back)
+
+    def _give_pages_back(self) -> None:
+        self._trim = None
+        if not self.arena.used:
+            self.arena.trim(WARM)
+
+    def _unshare(self, segment: int) -> None:
+        for slot in self.slots:
+            slot.unshare(segment)

@@ -1,0 +1,100 @@
+"""Where the answers of a worker's jobs go: back over the link that the jobs came from."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from atomserve.backends.links import INLINE, Link
+from atomserve.engine.jobs import Answer, Takes
+from atomserve.errors import ArenaFull, AtomError
+from atomserve.transport.arenas import Arena, Block
+from atomserve.transport.frames import Answered, Done, Ended, failure_of
+
+_NUMBER = struct.Struct("<q")
+
+
+class RemoteReply:
+    """The reply of one job; ``on_over`` is called when the slot is free of it.
+
+    Every job sends exactly one end: its only answer, `Ended`, `Failed`, or `Done` if it was
+    cancelled.
+    """
+
+    __slots__ = ("_arena", "_ledger", "_link", "_number", "_on_over", "_takes", "cancelled", "over")
+
+    def __init__(
+        self,
+        number: int,
+        takes: Takes,
+        link: Link,
+        *,
+        arena: Arena,
+        ledger: memoryview,
+        on_over: Callable[[int], None],
+    ) -> None:
+        self._number = number
+        self._takes = takes
+        self._link = link
+        self._arena = arena
+        self._ledger = ledger
+        self._on_over = on_over
+        self.cancelled = False
+        self.over = False
+
+    @property
+    def ended(self) -> bool:
+        return self.over or self.cancelled
+
+    def begun(self) -> None:
+        """Write down, where it outlives this process, that the job is not untouched any more."""
+        if self._number > _NUMBER.unpack_from(self._ledger)[0]:
+            _NUMBER.pack_into(self._ledger, 0, self._number)
+
+    def prepared(self, answer: Answer) -> Answer:
+        """Copy a large answer into the arena, a small one into bytes."""
+        size = len(answer.head) + len(answer.body)
+        if size <= INLINE:
+            if type(answer.body) is bytes and not answer.head:
+                return answer
+            return Answer(b"".join((answer.head, answer.body)), answer.media_type)
+        block = self._arena.take(size)
+        if block is None:
+            raise ArenaFull(retry_after=1.0)
+        if answer.head:
+            block.write(0, answer.head)
+        block.write(len(answer.head), answer.body)
+        body: Any = block
+        return Answer(body, answer.media_type)
+
+    def answer(self, answer: Answer) -> None:
+        body: Any = answer.body
+        if self.ended:
+            if isinstance(body, Block):
+                body.free()
+            if self._takes == "call":
+                self._finish(Done(self._number))
+            return
+        if isinstance(body, Block):
+            body = self._link.place(body)
+        frame = Answered(self._number, body, answer.media_type, self._takes == "call")
+        if self._takes == "call":
+            self._finish(frame)
+        else:
+            self._link.send(frame)
+
+    def end(self) -> None:
+        self._finish(Done(self._number) if self.cancelled else Ended(self._number))
+
+    def fail(self, error: AtomError) -> None:
+        if self.cancelled:
+            self._finish(Done(self._number))
+        else:
+            self._finish(failure_of(self._number, error))
+
+    def _finish(self, frame: Any) -> None:
+        if not self.over:
+            self.over = True
+            self._link.send(frame)
+            self._on_over(self._number)

@@ -1,0 +1,231 @@
+"""The worker process: one slot of one model, serving every API process that is linked to it.
+
+    python -m atomserve.backends.worker FD
+
+``FD`` is its end of the control channel. Nothing but this process imports the plugin.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import socket
+import sys
+import time
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import anyio
+import msgspec
+
+from atomserve import control, lifeline
+from atomserve.engine.options import Options, class_options, decide
+from atomserve.errors import AtomError, PluginError
+from atomserve.settings import ModelSettings
+
+if TYPE_CHECKING:
+    from atomserve.backends.runner import Runner
+
+EXIT_BROKEN = 1
+EXIT_FATAL = 2
+
+LIBRARY_THREADS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+MEMORY_CHECK = 1.0
+"""Seconds between two looks at this process's memory, while requests come."""
+
+
+def main() -> NoReturn:
+    """Serve as the child whose control socket is the last argument of the command line."""
+    lifeline.hold()
+    sock = socket.socket(fileno=int(sys.argv[-1]))
+    try:
+        configure = control.read_first(sock, control.ConfigureWorker)
+    except control.BrokenChannel:
+        lifeline.leave(EXIT_BROKEN)
+    if os.getppid() != configure.parent:  # it died before the lifeline was taken
+        lifeline.leave(EXIT_BROKEN)
+    os.set_inheritable(sock.fileno(), False)
+    faulthandler.enable()
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    try:
+        model, runner, options = prepare(configure)
+        signature = msgspec.Raw(msgspec.json.encode(runner.signature))
+    except AtomError as exc:
+        sock.sendall(control.frame(control.Fatal(str(exc), EXIT_FATAL)))
+        lifeline.leave(EXIT_FATAL)
+    channel: control.Channel[control.Order] = control.Channel(sock, control.Order)
+    channel.post(control.Described(model, signature, options))
+    anyio.run(Worker(model, runner, options, channel).run, backend_options=_fast_loop())
+    raise AssertionError("unreachable")
+
+
+def _fast_loop() -> dict[str, Any]:
+    from importlib.util import find_spec
+
+    return {"use_uvloop": find_spec("uvloop") is not None}
+
+
+def prepare(configure: control.ConfigureWorker) -> tuple[str, Runner, Options]:
+    """Import the wrapper, in the environment that its settings ask for.
+
+    Raises:
+        PluginError: it cannot be imported or validated.
+    """
+    from atomserve.loading import likely_name
+    from atomserve.plugins import Source
+
+    settings = configure.settings
+    source = msgspec.convert(configure.source, Source)
+    known = settings.models.get(likely_name(source) or "", ModelSettings())
+    set_environment(known, configure.slot)
+
+    # Not before: numpy and others read the environment when they are imported.
+    from atomserve.backends.runner import Runner
+    from atomserve.loading import load_class, served_name
+    from atomserve.signature import read_contract
+    from atomserve.telemetry.logs import configure_logging
+    from atomserve.wrapper import Wrapper
+
+    configure_logging(settings.log_format, settings.log_level, stream=os.fdopen(configure.log, "w"))
+    cls = load_class(source, base=Wrapper)
+    model = served_name(source, cls)
+    own = settings.models.get(model, ModelSettings())
+    contract = read_contract(cls, plugin=model)
+    try:
+        options = decide(class_options(cls), settings, own)
+    except msgspec.ValidationError as exc:
+        raise PluginError(f"plugin {model!r}: {cls.__name__}: class attributes: {exc}") from exc
+    return model, Runner(cls, contract, model=model, config=dict(own.config)), options
+
+
+def set_environment(model: ModelSettings, slot: int) -> None:
+    """Set what libraries read when they are imported: variables, thread caps, the device."""
+    os.environ.update(model.env)
+    if model.threads is not None:
+        os.environ.update(dict.fromkeys(LIBRARY_THREADS, str(model.threads)))
+    if model.devices:
+        device = model.devices[slot % len(model.devices)]
+        os.environ["ATOMSERVE_DEVICE"] = device
+        kind, _, number = device.partition(":")
+        if kind in ("cuda", "cpu"):
+            os.environ["CUDA_VISIBLE_DEVICES"] = number if kind == "cuda" else ""
+
+
+class Worker:
+    """Loads one copy of the wrapper, serves its links, obeys the supervisor."""
+
+    def __init__(
+        self,
+        model: str,
+        runner: Runner,
+        options: Options,
+        channel: control.Channel[control.Order],
+    ) -> None:
+        self._model = model
+        self._runner = runner
+        self._options = options
+        self._channel = channel
+        self._served = 0
+        self._looked = 0.0
+        self._tired = False
+        self._retired = False
+
+    async def run(self) -> NoReturn:
+        """Serve until told to leave; ends the process."""
+        from atomserve.backends.desk import Desk
+        from atomserve.backends.local import open_slot
+        from atomserve.engine.loops import Mailbox
+
+        self._gone = anyio.Event()
+        self._desk = Desk(self._model, self._over)
+        self._slot = open_slot(self._runner, self._options, Mailbox(), self._desk.turn.ask)
+        self._desk.begin(self._slot)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._channel.deliver)
+            tasks.start_soon(self._obey, tasks)
+            await self._load()
+            await self._gone.wait()
+            self._slot.stop()
+            with anyio.move_on_after(self._options.unload_timeout):
+                await self._slot.life.ended.wait()
+            lifeline.leave(0)
+        raise AssertionError("unreachable")
+
+    async def _load(self) -> None:
+        began = time.monotonic()
+        self._slot.start()
+        await self._slot.life.loaded.wait()
+        if (error := self._slot.life.error) is not None:
+            self._channel.post(control.Broken(str(error)))
+            await self._channel.flush()
+            lifeline.leave(EXIT_BROKEN)
+        self._channel.post(control.Loaded(time.monotonic() - began))
+
+    async def _obey(self, tasks: anyio.abc.TaskGroup) -> None:
+        async for order in self._channel:
+            match order:
+                case control.Link():
+                    frames, side = map(_socket, self._channel.descriptors(order.descriptors))
+                    await self._desk.link(frames, side)
+                case control.Retire():
+                    self._retired = True
+                    self._check_end()
+                case control.Stop():
+                    lifeline.leave(0)
+                case control.Survey(number):
+                    self._channel.post(control.Surveyed(number, self._survey()))
+        lifeline.leave(EXIT_BROKEN)  # the supervisor is gone
+
+    def _survey(self) -> msgspec.Raw:
+        slot = self._slot
+        document = {
+            "requests": self._served,
+            "busy": self._options.capacity - min(slot.idle, self._options.capacity),
+            "links": len(self._desk.counters),
+            "answer_bytes": sum(counter.answer_bytes for counter in self._desk.counters),
+        }
+        return msgspec.Raw(msgspec.json.encode(document))
+
+    def _over(self) -> None:
+        """A job or a link has ended."""
+        self._served += 1
+        quick = self._slot.quick and self._options.capacity == 1
+        self._desk.resize(self._desk.ahead if quick else self._options.capacity)
+        if not self._tired and (reason := self._tiredness()):
+            self._tired = True
+            self._channel.post(control.Tired(reason))
+        self._check_end()
+
+    def _check_end(self) -> None:
+        if self._retired and not self._desk.counters:
+            self._gone.set()
+
+    def _tiredness(self) -> str:
+        options = self._options
+        if options.max_requests is not None and self._served >= options.max_requests:
+            return "max_requests"
+        if options.max_memory is None:
+            return ""
+        if (now := time.monotonic()) - self._looked < MEMORY_CHECK:
+            return ""
+        self._looked = now
+        return "max_memory" if resident() > options.max_memory else ""
+
+
+def resident() -> int:
+    """Return this process's resident memory, bytes."""
+    with open("/proc/self/statm", "rb") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _socket(fd: int) -> socket.socket:
+    return socket.socket(fileno=fd)
+
+
+if __name__ == "__main__":
+    main()
