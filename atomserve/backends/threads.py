@@ -129,7 +129,9 @@ class ThreadSlot:
         self._idle = self._capacity
         self._on_room()
 
-    def _freed(self) -> None:
+    def _freed(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            self._credits.pop(job, None)
         self._idle += 1
         self._on_room()
 
@@ -137,7 +139,7 @@ class ThreadSlot:
         while (jobs := self._hops.get()) is not None:
             for job in jobs:
                 self._step(job)
-            self._mailbox.post(self._freed)
+            self._mailbox.post(self._freed, jobs)
 
     def _step(self, job: Job) -> None:
         started = time.monotonic()
@@ -178,4 +180,3 @@ class ThreadSlot:
             self._mailbox.post(reply.end)
         finally:
             answers.close()
-            self._mailbox.post(self._credits.pop, job, None)
