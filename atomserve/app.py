@@ -8,6 +8,7 @@ from functools import partial
 from importlib.metadata import version
 
 import msgspec
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Router
@@ -19,7 +20,7 @@ from atomserve.engine.backend import Backend
 from atomserve.engine.engine import Engine, Watcher
 from atomserve.engine.options import class_options, decide
 from atomserve.errors import AtomError, MethodNotAllowed, NotFound, PluginError
-from atomserve.guard.guard import Guard
+from atomserve.guard.guard import Dress, Guard, Reset
 from atomserve.loading import load_class, served_name
 from atomserve.plugins import Source, by_name, check_tables
 from atomserve.settings import Cors, ModelSettings, Settings
@@ -30,8 +31,15 @@ from atomserve.telemetry.logs import AccessLog
 from atomserve.wrapper import Wrapper
 
 
-def create(settings: Settings, sources: Sequence[Source], access: AccessLog | None = None) -> App:
+def create(
+    settings: Settings,
+    sources: Sequence[Source],
+    access: AccessLog | None = None,
+    reset: Reset | None = None,
+) -> App:
     """Build the application; nothing runs before its lifespan begins.
+
+    ``reset`` is how the HTTP server breaks off an answer.
 
     Raises:
         PluginError: a plugin cannot be imported or validated.
@@ -42,7 +50,7 @@ def create(settings: Settings, sources: Sequence[Source], access: AccessLog | No
     for source, cls in loaded:
         name = served_name(source, cls)
         backends[name] = backend(name, cls, settings)
-    return App(settings, backends, access)
+    return App(settings, backends, access, reset)
 
 
 def backend(name: str, cls: type[Wrapper], settings: Settings) -> Backend:
@@ -69,27 +77,35 @@ class App:
         settings: Settings,
         backends: Mapping[str, Backend],
         access: AccessLog | None = None,
+        reset: Reset | None = None,
     ) -> None:
         self.engine = Engine(backends, readiness=settings.readiness)
         self._endpoints: dict[str, ASGIApp] = {}
         for model in self.engine.models.values():
             path = f"{settings.prefix}/v1/models/{model.name}"
-            self._endpoints[f"{path}/predict"] = native.Predict(model, f"{path}/predict")
+            self._endpoints[f"{path}/predict"] = native.Predict(
+                model, f"{path}/predict", silence=settings.event_silence
+            )
             self._endpoints[f"{path}/session"] = SessionEndpoint(
                 model,
                 f"{path}/session",
                 origins=settings.cors.origins,
                 largest=settings.limits.body,
+                stall=settings.limits.send_stall,
             )
         self._others = self._router(settings)
         inner: ASGIApp = self._dispatch
+        dress: Dress | None = None
         if settings.cors.origins:
-            inner = _with_cors(inner, settings.cors)
+            inner = cors = _with_cors(inner, settings.cors)
+            dress = partial(_dressed, cors)
         self._guard = Guard(
             inner,
             limits=settings.limits,
             access=access,
             trusted_proxies=settings.trusted_proxies,
+            reset=reset,
+            dress=dress,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -100,6 +116,8 @@ class App:
         endpoint = self._endpoints.get(scope["path"]) if scope["type"] != "lifespan" else None
         if endpoint is not None:
             return await endpoint(scope, receive, send)
+        if scope["type"] == "websocket":
+            raise NotFound(f"no WebSocket is served under {scope['path']!r}")
         scope["app"] = self  # Starlette's routes raise only inside of an application.
         try:
             await self._others(scope, receive, send)
@@ -153,7 +171,8 @@ class App:
             async with self.engine.running():
                 yield
 
-        return Router(routes, lifespan=lifespan)
+        # A redirect would name the scheme and host that a proxy shows us, not the client's.
+        return Router(routes, lifespan=lifespan, redirect_slashes=False)
 
 
 def _refusal(scope: Scope, exc: HTTPException) -> AtomError:
@@ -163,7 +182,7 @@ def _refusal(scope: Scope, exc: HTTPException) -> AtomError:
     return NotFound(f"nothing is served under {scope['path']!r}")
 
 
-def _with_cors(app: ASGIApp, cors: Cors) -> ASGIApp:
+def _with_cors(app: ASGIApp, cors: Cors) -> CORSMiddleware:
     return CORSMiddleware(
         app,
         allow_origins=cors.origins,
@@ -173,3 +192,7 @@ def _with_cors(app: ASGIApp, cors: Cors) -> ASGIApp:
         max_age=cors.max_age,
         expose_headers=("X-Request-ID", "Retry-After"),
     )
+
+
+def _dressed(cors: CORSMiddleware, scope: Scope, send: Send) -> Send:
+    return partial(cors.send, send=send, request_headers=Headers(scope=scope))

@@ -21,6 +21,7 @@ from atomserve.loading import load_class, served_name
 from atomserve.plugins import Source, installed, resolve
 from atomserve.server.adapters import serve_hypercorn
 from atomserve.server.lifespan import Lifespan
+from atomserve.server.resets import reset
 from atomserve.settings import Settings
 from atomserve.supervisor.listeners import listen
 from atomserve.wrapper import Wrapper
@@ -80,7 +81,9 @@ def serve(
     """
     decided = msgspec.convert({"access_log": False, "drain_timeout": 1.0, **settings}, Settings)
     classes = dict(named(wrapper, name) for wrapper in wrappers)
-    app = App(decided, {key: backend(key, cls, decided) for key, cls in classes.items()})
+    app = App(
+        decided, {key: backend(key, cls, decided) for key, cls in classes.items()}, None, reset
+    )
     listeners = listen(decided.host, 0, processes=1)
     failure: BaseException | None = None
     try:

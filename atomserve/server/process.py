@@ -242,11 +242,13 @@ def create_app(settings: Settings, sources: tuple[Any, ...]) -> Application:
     """Configure the log of this process and build the application that it serves."""
     from atomserve import app
     from atomserve.plugins import Source
+    from atomserve.server import resets
     from atomserve.telemetry import logs
 
     sink = logs.configure_logging(settings.log_format, settings.log_level)
     access = logs.AccessLog(sink, format=settings.log_format) if settings.access_log else None
-    return app.create(settings, msgspec.convert(sources, tuple[Source, ...]), access)
+    found = msgspec.convert(sources, tuple[Source, ...])
+    return app.create(settings, found, access, resets.reset)
 
 
 if __name__ == "__main__":
