@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
 
 import msgspec
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from atomserve import control
 from atomserve.backends.local import ThreadBackend
+from atomserve.backends.processes import ProcessBackend
 from atomserve.backends.runner import Runner
 from atomserve.engine.backend import Backend
 from atomserve.engine.engine import Engine, Watcher
 from atomserve.engine.options import class_options, decide
 from atomserve.errors import AtomError, MethodNotAllowed, NotFound, PluginError
-from atomserve.guard.guard import Guard
+from atomserve.guard.guard import Dress, Guard
 from atomserve.guard.resets import reset
 from atomserve.loading import load_class, served_name
 from atomserve.plugins import Source, by_name, check_tables
@@ -30,24 +34,37 @@ from atomserve.surfaces.sessions import SessionEndpoint
 from atomserve.telemetry.logs import AccessLog
 from atomserve.wrapper import Wrapper
 
+Report = Callable[[control.Report], None]
 
-def create(settings: Settings, sources: Sequence[Source], access: AccessLog | None = None) -> App:
+
+def create(
+    settings: Settings,
+    sources: Sequence[Source],
+    access: AccessLog | None = None,
+    *,
+    expected: int = 0,
+) -> App:
     """Build the application; nothing runs before its lifespan begins.
+
+    ``sources`` run as threads of this process; ``expected`` more models will be offered by the
+    supervisor, whose workers run them.
 
     Raises:
         PluginError: a plugin cannot be imported or validated.
     """
     loaded = [(source, load_class(source, base=Wrapper)) for source in sources]
-    check_tables(settings, by_name((served_name(source, cls), source) for source, cls in loaded))
-    backends = {}
+    named = by_name((served_name(source, cls), source) for source, cls in loaded)
+    if not expected:
+        check_tables(settings, named)
+    app = App(settings, access, expected=len(loaded) + expected)
     for source, cls in loaded:
         name = served_name(source, cls)
-        backends[name] = backend(name, cls, settings)
-    return App(settings, backends, access)
+        app.add(name, thread_backend(name, cls, settings))
+    return app
 
 
-def backend(name: str, cls: type[Wrapper], settings: Settings) -> Backend:
-    """Make the backend that serves ``cls`` as ``name``; raises PluginError as `create` does."""
+def thread_backend(name: str, cls: type[Wrapper], settings: Settings) -> ThreadBackend:
+    """Make the backend that serves ``cls`` as ``name`` here; raises PluginError as `create` does."""
     model = settings.models.get(name, ModelSettings())
     contract = read_contract(cls, plugin=name)
     try:
@@ -63,36 +80,70 @@ class App:
     """An ASGI application that can be watched, drained and aborted.
 
     Requests to a model go by a dict straight to its endpoint; all others through Starlette.
+    ``report`` is called with what the supervisor must know.
     """
 
     def __init__(
-        self,
-        settings: Settings,
-        backends: Mapping[str, Backend],
-        access: AccessLog | None = None,
+        self, settings: Settings, access: AccessLog | None = None, *, expected: int
     ) -> None:
-        self.engine = Engine(backends, readiness=settings.readiness)
+        self.engine = Engine(expected=expected, readiness=settings.readiness)
+        self.report: Report = _unheard
+        self._settings = settings
         self._endpoints: dict[str, ASGIApp] = {}
-        for model in self.engine.models.values():
-            path = f"{settings.prefix}/v1/models/{model.name}"
-            self._endpoints[f"{path}/predict"] = native.Predict(model, f"{path}/predict")
-            self._endpoints[f"{path}/session"] = SessionEndpoint(
-                model,
-                f"{path}/session",
-                origins=settings.cors.origins,
-                largest=settings.limits.body,
-            )
+        self._workers: dict[str, ProcessBackend] = {}
         self._others = self._router(settings)
         inner: ASGIApp = self._dispatch
+        dress: Dress | None = None
         if settings.cors.origins:
-            inner = _with_cors(inner, settings.cors)
+            inner = cors = _with_cors(inner, settings.cors)
+            dress = partial(_dressed, cors)
         self._guard = Guard(
             inner,
             limits=settings.limits,
             access=access,
             trusted_proxies=settings.trusted_proxies,
             reset=reset,
+            dress=dress,
         )
+
+    def add(self, name: str, backend: Backend) -> None:
+        """Serve one more model."""
+        settings = self._settings
+        model = self.engine.add(name, backend)
+        path = f"{settings.prefix}/v1/models/{name}"
+        self._endpoints[f"{path}/predict"] = native.Predict(
+            model, f"{path}/predict", silence=settings.event_silence
+        )
+        self._endpoints[f"{path}/session"] = SessionEndpoint(
+            model,
+            f"{path}/session",
+            origins=settings.cors.origins,
+            largest=settings.limits.body,
+            stall=settings.limits.send_stall,
+        )
+
+    async def obey(self, order: control.Order, sockets: Sequence[socket.socket]) -> None:
+        """Do what the supervisor says of the models that its workers run.
+
+        Raises:
+            PluginError: a source that is to run here cannot be imported or validated.
+        """
+        match order:
+            case control.Offer(name, signature, options) if name not in self._workers:
+                found = msgspec.json.decode(signature, type=Signature)
+                tell = partial(self._tell_hung, name)
+                self._workers[name] = ProcessBackend(found, options, tell)
+                self.add(name, self._workers[name])
+            case control.Link(name, slot, pid):
+                frames, side = sockets
+                await self._workers[name].link(slot, pid, frames, side)
+            case control.Unlink(name, _, pid):
+                self._workers[name].unlink(pid)
+            case control.ModelState(name, "failed", detail):
+                self._workers[name].fail(detail)
+
+    def _tell_hung(self, model: str, slot: int, pid: int, reason: str) -> None:
+        self.report(control.Hung(model, slot, pid, reason))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -102,6 +153,8 @@ class App:
         endpoint = self._endpoints.get(scope["path"]) if scope["type"] != "lifespan" else None
         if endpoint is not None:
             return await endpoint(scope, receive, send)
+        if scope["type"] == "websocket":
+            raise NotFound(f"no WebSocket is served under {scope['path']!r}")
         scope["app"] = self  # Starlette's routes raise only inside of an application.
         try:
             await self._others(scope, receive, send)
@@ -155,7 +208,8 @@ class App:
             async with self.engine.running():
                 yield
 
-        return Router(routes, lifespan=lifespan)
+        # A redirect would name the scheme and host that a proxy shows us, not the client's.
+        return Router(routes, lifespan=lifespan, redirect_slashes=False)
 
 
 def _refusal(scope: Scope, exc: HTTPException) -> AtomError:
@@ -165,7 +219,7 @@ def _refusal(scope: Scope, exc: HTTPException) -> AtomError:
     return NotFound(f"nothing is served under {scope['path']!r}")
 
 
-def _with_cors(app: ASGIApp, cors: Cors) -> ASGIApp:
+def _with_cors(app: ASGIApp, cors: Cors) -> CORSMiddleware:
     return CORSMiddleware(
         app,
         allow_origins=cors.origins,
@@ -175,3 +229,11 @@ def _with_cors(app: ASGIApp, cors: Cors) -> ASGIApp:
         max_age=cors.max_age,
         expose_headers=("X-Request-ID", "Retry-After"),
     )
+
+
+def _dressed(cors: CORSMiddleware, scope: Scope, send: Send) -> Send:
+    return partial(cors.send, send=send, request_headers=Headers(scope=scope))
+
+
+def _unheard(_: control.Report) -> None:
+    pass

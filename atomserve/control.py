@@ -44,6 +44,8 @@ class Configure(msgspec.Struct, frozen=True, tag=True):
     """File descriptors of the listening sockets, open in the child."""
     parent: int
     """The supervisor's process id."""
+    expected: int = 0
+    """Models that workers will serve; `Offer` brings each of them."""
 
 
 class Drain(msgspec.Struct, frozen=True, tag=True):

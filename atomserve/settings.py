@@ -53,6 +53,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Seconds, Meta(description="How long a body may be slower than `limits.min_rate`.")
     ] = 10.0
     chunks: Annotated[Count, Meta(description="Most pieces that a body may arrive in.")] = 65_536
+    send_stall: Annotated[
+        Timeout, Meta(description="How long a client may take nothing of what is sent to it.")
+    ] = 30.0
 
 
 class Cors(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -197,6 +200,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     header_timeout: Annotated[
         Timeout, Meta(description="How long a request's headers may take to arrive.")
     ] = 10.0
+    event_silence: Annotated[
+        Timeout, Meta(description="Silence after which a comment keeps an event stream alive.")
+    ] = 15.0
     readiness: Annotated[
         Literal["all", "any"], Meta(description="How many models must be up for ready.")
     ] = "all"

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from anyio.from_thread import start_blocking_portal
 
-from atomserve.app import App, backend
+from atomserve.app import App, thread_backend
 from atomserve.errors import AtomError, NotReady, PluginError, all_errors
 from atomserve.guard.failures import bare
 from atomserve.loading import load_class, served_name
@@ -80,7 +80,9 @@ def serve(
     """
     decided = msgspec.convert({"access_log": False, "drain_timeout": 1.0, **settings}, Settings)
     classes = dict(named(wrapper, name) for wrapper in wrappers)
-    app = App(decided, {key: backend(key, cls, decided) for key, cls in classes.items()})
+    app = App(decided, expected=len(classes))
+    for key, cls in classes.items():
+        app.add(key, thread_backend(key, cls, decided))
     listeners = listen(decided.host, 0, processes=1)
     failure: BaseException | None = None
     try:

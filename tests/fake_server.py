@@ -36,4 +36,4 @@ if __name__ == "__main__":
         sys.exit(supervise(msgspec.json.decode(sys.argv[2], type=Plan)))
     from atomserve.server import process as server
 
-    server.main(lambda settings, sources: FakeApplication(sources[0]))
+    server.main(lambda settings, sources, expected: FakeApplication(sources[0]))

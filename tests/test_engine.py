@@ -55,7 +55,8 @@ async def running(
     contract = read_contract(cls)
     decided = msgspec.convert({**class_options(cls), **options}, Options)
     runner = partial(Runner, cls, contract, model="it", config=config or {})
-    engine = Engine({"it": ThreadBackend(runner, decided)})
+    engine = Engine(expected=1)
+    engine.add("it", ThreadBackend(runner, decided))
     async with engine.running():
         yield engine
 

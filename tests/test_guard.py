@@ -80,7 +80,7 @@ def alive(handler: Handler) -> ASGIApp:
 
 @asynccontextmanager
 async def guarded(
-    handler: Handler, *, send_stall: float = 30.0, trusted: tuple[str, ...] = (), **limits: Any
+    handler: Handler, *, trusted: tuple[str, ...] = (), **limits: Any
 ) -> AsyncIterator[tuple[Guard, int, Log]]:
     log = Log()
     guard = Guard(
@@ -88,7 +88,6 @@ async def guarded(
         limits=Limits(**limits),
         access=log.access,
         trusted_proxies=trusted,
-        send_stall=send_stall,
         reset=reset,
     )
     with anyio.fail_after(15):

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "atomserve"
 
 # The table of docs/architecture.md; a folder stands for all of its modules.
 LAYERS = (
-    "errors fields context wrapper units",
+    "errors fields context wrapper units lifeline",
     "settings schemas telemetry",
     "signature plugins configuration guard",
     "loading engine",

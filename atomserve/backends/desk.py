@@ -81,8 +81,7 @@ class Desk:
             waiting = [counter for counter in self.counters if counter.waiting]
             if not waiting:
                 break
-            for counter in waiting[: room - len(batch)]:
-                batch.append(counter.waiting.popleft())
+            batch += [counter.waiting.popleft() for counter in waiting[: room - len(batch)]]
         if batch:
             # Whoever was first this time is last the next.
             self.counters.append(self.counters.pop(0))

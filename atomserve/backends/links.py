@@ -104,8 +104,8 @@ class Link(asyncio.Protocol):
                     self._mapping.drop(frame.segment)
                 else:
                     self._on_frame(frame)
-        except (BrokenFrame, ValueError, IndexError, OSError) as exc:
-            log.error("link.nonsense", error=str(exc))
+        except (BrokenFrame, ValueError, LookupError, OSError) as exc:
+            log.error("link.nonsense", error=repr(exc))
             assert self._transport is not None
             self._transport.abort()
 

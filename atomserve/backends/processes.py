@@ -324,6 +324,7 @@ class ProcessBackend:
         self.tell_hung = tell_hung
         self.slots: list[ProcessSlot] = []
         self.arena = Arena(REQUESTS, self._unshare)
+        self._hosted = anyio.Event()
         self._first = anyio.Event()
         self._over = anyio.Event()
         self._detail = ""
@@ -334,6 +335,7 @@ class ProcessBackend:
     async def open(self, host: Host) -> AsyncIterator[ProcessBackend]:
         """Wait for the first worker; the supervisor ends them."""
         self._host = host
+        self._hosted.set()
         await self._first.wait()
         if self._over.is_set():
             raise PluginError(self._detail)
@@ -346,6 +348,7 @@ class ProcessBackend:
 
     async def link(self, slot: int, pid: int, frames: socket.socket, side: socket.socket) -> None:
         """Use a worker that has loaded."""
+        await self._hosted.wait()
         worker = ProcessSlot(self, self._host, slot, pid, side)
         await worker.open(frames)
         self.slots.append(worker)

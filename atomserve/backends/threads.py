@@ -144,7 +144,9 @@ class ThreadSlot:
         self._idle = self._capacity
         self._on_room()
 
-    def _freed(self) -> None:
+    def _freed(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            self._ways.pop(job, None)
         self._idle += 1
         self._on_room()
 
@@ -152,7 +154,7 @@ class ThreadSlot:
         while (jobs := self._hops.get()) is not None:
             for job in jobs:
                 self._step(job)
-            self._mailbox.post(self._freed)
+            self._mailbox.post(self._freed, jobs)
 
     def _step(self, job: Job) -> None:
         started = time.monotonic()
@@ -195,7 +197,6 @@ class ThreadSlot:
             post(reply.end)
         finally:
             answers.close()
-            post(self._ways.pop, job, None)
 
 
 class _Way:

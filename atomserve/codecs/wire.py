@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import re
 from typing import Any
 
 import msgspec
@@ -23,6 +24,8 @@ from atomserve.errors import BadAnswer, MissingExtra, NotAcceptable
 from atomserve.fields import Spec, Tensor, VideoClip
 from atomserve.schemas import Marker
 
+FILM = re.compile(r"video/[a-z0-9][a-z0-9.+_-]*").fullmatch
+
 NO_JSON = "the answer holds NaN or an infinity, which JSON has not: ask for application/msgpack"
 
 
@@ -39,8 +42,17 @@ def read_bytes(spec: Spec, data: memoryview, media_type: str = "") -> Any:
     if spec.kind == "audio":
         return decode_sound(data)
     if spec.kind == "video":
-        return VideoClip(data, media_type or spec.media_type)
+        return VideoClip(data, _film_type(media_type) or spec.media_type)
     return data
+
+
+def _film_type(media_type: str) -> str:
+    """Return the film's type; what says of a film that it is a form or a page is not believed.
+
+    A wrapper may answer with its film, and the answer would be of that type.
+    """
+    named = media_type.partition(";")[0].strip().lower()
+    return named if FILM(named) else ""
 
 
 def read_body(spec: Spec, data: memoryview, media_type: str, shape: str | None) -> Any:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from atomserve.engine.jobs import Answer, Job, Payload
 from atomserve.engine.loops import Timer, call_later
-from atomserve.engine.options import Options
 from atomserve.engine.replies import Many, One
 from atomserve.engine.streams import Inbox
 from atomserve.errors import Abandoned, AtomError, DeadlineExceeded
@@ -19,11 +18,11 @@ class Call:
 
     __slots__ = ("_forget", "_job", "_reply", "_timer")
 
-    def __init__(self, job: Job, reply: One, options: Options, forget: Forget) -> None:
+    def __init__(self, job: Job, reply: One, timeout: float, forget: Forget) -> None:
         self._job = job
         self._reply = reply
         self._forget = forget
-        self._timer: Timer = call_later(options.timeout, self._expire)
+        self._timer: Timer = call_later(timeout, self._expire)
 
     async def answer(self) -> Answer:
         """Wait for the answer; being cancelled abandons the job.
@@ -53,19 +52,20 @@ class Call:
 class Stream:
     """A job with many answers; iterate over it inside ``async with``, whose end abandons the rest.
 
-    Each answer has ``options.timeout`` from the one before, all together ``stream_timeout``. A
-    wait for the next answer may be cancelled and taken up again.
+    Each answer has ``timeout`` from the one before, all together ``total``. A wait for the next
+    answer may be cancelled and taken up again.
     """
 
-    __slots__ = ("_forget", "_item_timer", "_job", "_options", "_reply", "_total_timer")
+    __slots__ = ("_forget", "_item_timer", "_job", "_reply", "_timeout", "_total_timer")
 
-    def __init__(self, job: Job, reply: Many, options: Options, forget: Forget) -> None:
+    def __init__(
+        self, job: Job, reply: Many, timeout: float, total: float | None, forget: Forget
+    ) -> None:
         self._job = job
         self._reply = reply
-        self._options = options
+        self._timeout = timeout
         self._forget = forget
         self._item_timer: Timer | None = None
-        total = options.stream_timeout
         self._total_timer = None if total is None else call_later(total, self._run_out)
 
     async def __aenter__(self) -> Stream:
@@ -83,7 +83,7 @@ class Stream:
 
     async def __anext__(self) -> Answer:
         if self._item_timer is None:
-            self._item_timer = call_later(self._options.timeout, self._expire)
+            self._item_timer = call_later(self._timeout, self._expire)
         answer = await anext(self._reply)
         self._item_timer.cancel()
         self._item_timer = None
@@ -104,18 +104,25 @@ class Stream:
 class Session(Stream):
     """A stream whose client sends, too.
 
-    Its silence is no fault: only the start has to come within ``options.timeout``, and the whole
-    within ``stream_timeout``.
+    Its silence is no fault: only the start has to come within ``timeout``, and the whole within
+    ``total``.
     """
 
     __slots__ = ("_inbox",)
 
     def __init__(
-        self, job: Job, reply: Many, options: Options, forget: Forget, *, inbox: Inbox
+        self,
+        job: Job,
+        reply: Many,
+        timeout: float,
+        total: float | None,
+        forget: Forget,
+        *,
+        inbox: Inbox,
     ) -> None:
-        super().__init__(job, reply, options, forget)
+        super().__init__(job, reply, timeout, total, forget)
         self._inbox = inbox
-        self._item_timer = call_later(options.timeout, self._expire)
+        self._item_timer = call_later(timeout, self._expire)
 
     async def __anext__(self) -> Answer:
         answer = await anext(self._reply)

@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import anyio
+import anyio.abc
 
 from atomserve.engine.backend import Backend
 from atomserve.engine.loops import Mailbox
 from atomserve.engine.models import Model
-from atomserve.errors import Draining, ModelNotFound
+from atomserve.errors import Draining, ModelNotFound, NotReady
 
 Watcher = Callable[[str, str, str], None]
 
 
 class Engine:
-    """Serves ``backends`` (by model name) while it runs; start-up does not wait for loading.
+    """Serves models while it runs; start-up does not wait for their loading.
 
-    Ready means, by ``readiness``: ``all`` models are ready, or ``any`` is.
+    ``expected`` is how many models there will be when all have been added. Ready means, by
+    ``readiness``: ``all`` models are ready, or ``any`` is.
     """
 
-    def __init__(self, backends: Mapping[str, Backend], *, readiness: str = "all") -> None:
-        self._watchers: list[Watcher] = []
+    def __init__(self, *, expected: int, readiness: str = "all") -> None:
+        self._expected = expected
         self._readiness = readiness
+        self._watchers: list[Watcher] = []
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self._mailbox: Mailbox
         self.draining = False
-        self.models = {
-            name: Model(name, backend, self._changed) for name, backend in backends.items()
-        }
+        self.models: dict[str, Model] = {}
 
     def __repr__(self) -> str:
         return f"<Engine: {', '.join(map(repr, self.models.values()))}>"
@@ -35,25 +38,35 @@ class Engine:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Serve the models until the end of the block; then stop every slot, bounded."""
-        mailbox = Mailbox()
-        async with anyio.create_task_group() as tasks:
+        self._mailbox = Mailbox()
+        async with anyio.create_task_group() as self._tasks:
             for model in self.models.values():
-                tasks.start_soon(model.serve, mailbox)
+                self._tasks.start_soon(model.serve, self._mailbox)
             try:
                 yield
             finally:
                 self.abort()
-                tasks.cancel_scope.cancel()
+                self._tasks.cancel_scope.cancel()
+
+    def add(self, name: str, backend: Backend) -> Model:
+        """Serve one more model."""
+        model = self.models[name] = Model(name, backend, self._changed)
+        if self._tasks is not None:
+            self._tasks.start_soon(model.serve, self._mailbox)
+        return model
 
     def model(self, name: str) -> Model:
         """Return the model served as ``name``.
 
         Raises:
             ModelNotFound: there is none.
+            NotReady: there may be one soon.
         """
         try:
             return self.models[name]
         except KeyError:
+            if len(self.models) < self._expected:
+                raise NotReady("the models are loading", retry_after=1.0) from None
             raise ModelNotFound(f"no model {name!r} is served here") from None
 
     def watch(self, watcher: Watcher) -> None:
@@ -67,13 +80,17 @@ class Engine:
     @property
     def started(self) -> bool:
         """No model is loading any more."""
-        return all(model.state != "loading" for model in self.models.values())
+        return len(self.models) >= self._expected and all(
+            model.state != "loading" for model in self.models.values()
+        )
 
     @property
     def ready(self) -> bool:
         """Requests are welcome."""
         states = [model.state == "ready" for model in self.models.values()]
-        return not self.draining and (all(states) if self._readiness == "all" else any(states))
+        if self.draining or len(states) < self._expected:
+            return False
+        return all(states) if self._readiness == "all" else any(states)
 
     def abort(self) -> None:
         """Take no job any more; whatever is on its way fails as `Draining`."""

@@ -123,31 +123,36 @@ class Model:
                 raise self._lane.refusal()
         return self.signature
 
-    def call(self, payload: Payload, context: Context) -> Call:
-        """Accept a unary job.
+    def call(self, payload: Payload, context: Context, *, wait: float | None = None) -> Call:
+        """Accept a unary job whose client waits for ``wait`` seconds, if it says so.
 
         Raises:
             AtomError: as `check` does.
         """
         reply = One()
         job = Job(payload, context, reply)
-        context.deadline = time.monotonic() + self.options.timeout
+        patience = self._patience(wait)
+        context.deadline = time.monotonic() + patience
         self._accept(job)
-        return Call(job, reply, self.options, self._forget)
+        return Call(job, reply, patience, self._forget)
 
-    def stream(self, payload: Payload, context: Context) -> Stream:
-        """Accept a job with many answers; raises as `check` does."""
+    def stream(self, payload: Payload, context: Context, *, wait: float | None = None) -> Stream:
+        """Accept a job with many answers; ``wait`` is for each. Raises as `check` does."""
         reply = Many()
         job = Job(payload, context, reply, takes="stream")
         self._accept(job)
-        return Stream(job, reply, self.options, self._forget)
+        total = self.options.stream_timeout
+        return Stream(job, reply, self._patience(wait), total, self._forget)
 
     def session(self, payload: Payload, context: Context) -> Session:
         """Accept a session; ``payload`` says only how its answers are written."""
         reply, inbox = Many(), Inbox()
         job = Job(payload, context, reply, takes="session", items=inbox)
         self._accept(job)
-        return Session(job, reply, self.options, self._forget, inbox=inbox)
+        options = self.options
+        return Session(
+            job, reply, options.timeout, options.stream_timeout, self._forget, inbox=inbox
+        )
 
     def close(self, error: AtomError) -> None:
         """Take no job any more, and end all that are there with ``error``."""
@@ -158,6 +163,9 @@ class Model:
     def sink(self, declared: int | None) -> Sink:
         """Begin a large body; raises as `Sink` does."""
         return self.backend.sink(declared)
+
+    def _patience(self, wait: float | None) -> float:
+        return self.options.timeout if wait is None else min(wait, self.options.timeout)
 
     def _accept(self, job: Job) -> None:
         try:

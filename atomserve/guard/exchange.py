@@ -50,11 +50,10 @@ async def _refuse(message: Message) -> None:
 class Bounds:
     """What all requests share: limits, the bytes of bodies held, the owner of listening tasks."""
 
-    __slots__ = ("draining", "held", "limits", "send_stall", "tasks")
+    __slots__ = ("draining", "held", "limits", "tasks")
 
-    def __init__(self, limits: Limits, *, send_stall: float) -> None:
+    def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self.send_stall = send_stall
         self.held = 0
         self.draining = False
         self.tasks: anyio.abc.TaskGroup | None = None
@@ -258,12 +257,12 @@ class Exchange(Client):
         self.complete = True
         await self.send(_END)
 
-    async def answer(self, error: AtomError) -> None:
-        """Answer with ``error``, for an app that did not."""
+    async def answer(self, error: AtomError, send: Send) -> None:
+        """Answer with ``error``, for an app that did not; ``send`` leads to this exchange's own."""
         self.failure = None
         self.code = error.code
         self.closing = self.closing or not self.complete
-        await send_problem(self.send, error)
+        await send_problem(send, error)
         await self.finish()
 
     def close(self) -> None:
@@ -434,9 +433,10 @@ class Exchange(Client):
     def _check(self) -> None:
         """End a wait that has lasted too long; look again when the next one may have."""
         now = monotonic()
-        due = now + self._bounds.send_stall
+        stall = self._bounds.limits.send_stall
+        due = now + stall
         if self._sending:
-            due = self._since_send + self._bounds.send_stall
+            due = self._since_send + stall
             if due <= now:
                 self._interrupt(ClientGone("the client does not read"))
         elif not self.complete:

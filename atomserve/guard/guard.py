@@ -24,19 +24,19 @@ from atomserve.telemetry.logs import AccessLog
 
 YOUNG = 0.02
 """Seconds after which a request that is still running is watched: most are over before."""
-SEND_STALL = 30.0
-"""Seconds for which a client may refuse to take what is sent."""
 
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 Reset = Callable[[Send], Awaitable[None]]
+Dress = Callable[[Scope, Send], Send]
 
 
 class Guard:
     """Bounds what clients may do to ``app``, and tells of each request in the access log.
 
     It runs while it is entered (``async with``), which it does by itself around the app's lifespan.
-    ``reset`` breaks off an answer that cannot be finished, in the server's own way.
+    ``reset`` breaks off an answer that cannot be finished, in the server's own way. ``dress`` puts
+    on the answers that the guard gives itself what the app's own have on: CORS headers.
     """
 
     def __init__(
@@ -46,8 +46,8 @@ class Guard:
         limits: Limits,
         access: AccessLog | None = None,
         trusted_proxies: Sequence[str] = (),
-        send_stall: float = SEND_STALL,
         reset: Reset | None = None,
+        dress: Dress | None = None,
     ) -> None:
         self.app = app
         self.limits = limits
@@ -56,7 +56,8 @@ class Guard:
         self._access = access
         self._proxies = Proxies(trusted_proxies) if trusted_proxies else None
         self._reset = reset
-        self._bounds = Bounds(limits, send_stall=send_stall)
+        self._dress = dress
+        self._bounds = Bounds(limits)
         self._ids = RequestIds()
         self._young: dict[Exchange, None] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -118,12 +119,12 @@ class Guard:
             if not exchange.finished:
                 await exchange.finish()
         except Exception as exc:  # noqa: BLE001 - the app may be anybody's; it is logged and told
-            await self._fail(exchange, bare(exc), send)
+            await self._fail(exchange, bare(exc), scope, send)
         except asyncio.CancelledError:
             reason = exchange.interruption()
             if reason is None:
                 raise
-            await self._fail(exchange, reason, send)
+            await self._fail(exchange, reason, scope, send)
         finally:
             exchange.close()
             self._end(exchange, scope)
@@ -152,6 +153,8 @@ class Guard:
             await self.app(scope, receive, handshake.send)
         except Exception as exc:  # noqa: BLE001 - as above
             await handshake.fail(bare(exc))
+            if not handshake.ended and self._reset is not None:
+                await self._reset(send)
         finally:
             self._count_out()
             self._record(handshake, scope, status=handshake.status, began=began)
@@ -193,11 +196,13 @@ class Guard:
         if self._proxies is not None:
             self._proxies.rewrite(scope)
 
-    async def _fail(self, exchange: Exchange, exc: Exception, send: Send) -> None:
+    async def _fail(self, exchange: Exchange, exc: Exception, scope: Scope, send: Send) -> None:
         """Tell the client, or the log, of what ended the app; break off what cannot be finished."""
         with suppress(ClientGone):
             if not (exchange.gone or exchange.status):
-                await exchange.answer(exchange.failure or as_error(exc, exchange.request_id))
+                error = exchange.failure or as_error(exc, exchange.request_id)
+                answer = exchange.send if self._dress is None else self._dress(scope, exchange.send)
+                await exchange.answer(error, answer)
             elif not (exchange.gone and isinstance(exc, AtomError | OSError)):
                 exchange.code = exc.code if isinstance(exc, AtomError) else Internal.code
                 log_failure(exc, exchange.request_id)

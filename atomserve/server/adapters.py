@@ -94,6 +94,8 @@ def hypercorn_config(settings: Settings, listeners: Sequence[int]) -> connection
     config.h2_max_header_list_size = max(
         config.h2_max_header_list_size, 2 * settings.limits.header_bytes
     )
+    # So with messages: the session answers those over the limit, if they are not far above it.
+    config.websocket_max_message_size = 2 * settings.limits.body
     config.h2_max_concurrent_streams = 100
     config.ssl_handshake_timeout = 10.0
     config.alpn_protocols = ["h2", "http/1.1"]

@@ -1,4 +1,4 @@
-"""Hypercorn's connections, with the header timeout that it lacks."""
+"""Hypercorn's connections, with the header timeout and the close codes that it lacks."""
 
 from __future__ import annotations
 
@@ -10,9 +10,15 @@ import anyio
 import hypercorn.asyncio.run
 import hypercorn.config
 import hypercorn.protocol
+import hypercorn.protocol.h2
+import hypercorn.protocol.h11
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.events import Event, Updated
+from hypercorn.protocol.events import StreamClosed
 from hypercorn.protocol.h2 import H2Protocol
+from hypercorn.protocol.ws_stream import FrameTooLargeError, WSStream
+from wsproto.events import CloseConnection, Message, Ping
+from wsproto.frame_protocol import CloseReason
 
 
 class Config(hypercorn.config.Config):
@@ -26,6 +32,8 @@ def install() -> None:
     """Make Hypercorn use the connections of this module."""
     hypercorn.asyncio.run.TCPServer = Connection  # type: ignore[attr-defined]
     hypercorn.protocol.H2Protocol = Http2  # type: ignore[attr-defined]
+    hypercorn.protocol.h11.WSStream = WebSocket  # type: ignore[attr-defined]
+    hypercorn.protocol.h2.WSStream = WebSocket  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
@@ -65,3 +73,31 @@ class Http2(H2Protocol):
         await super().initiate(*upgrade)
         if not upgrade:
             await self.send(Begun(idle=True))
+
+
+class WebSocket(WSStream):
+    """Tells a client that breaks the protocol so, and leaves it.
+
+    Hypercorn leaves it without a word, or, when a message is too large, says so and goes on.
+    """
+
+    async def _handle_events(self) -> None:
+        for event in self.connection.events():
+            if isinstance(event, Message):
+                try:
+                    self.buffer.extend(event)
+                except FrameTooLargeError:
+                    return await self._leave(CloseConnection(CloseReason.MESSAGE_TOO_BIG))
+                if event.message_finished and self.app_put is not None:
+                    await self.app_put(self.buffer.to_message())
+                    self.buffer.clear()
+            elif isinstance(event, Ping):
+                await self._send_wsproto_event(event.response())
+            elif isinstance(event, CloseConnection):
+                # The client's own, or what wsproto has found wrong with its frames.
+                await self._leave(event.response())
+        return None
+
+    async def _leave(self, last: CloseConnection) -> None:
+        await self._send_wsproto_event(last)
+        await self.send(StreamClosed(stream_id=self.stream_id))

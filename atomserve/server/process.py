@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import importlib
 import importlib.util
-import logging
 import os
-import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Protocol
 
 import anyio
 import msgspec
 import structlog
 
-from atomserve import control
+from atomserve import control, lifeline
 from atomserve.errors import AtomError
 from atomserve.server.adapters import Adapter, ignore_handshakes, serve_hypercorn
 from atomserve.server.lifespan import Lifespan
@@ -54,6 +51,12 @@ class Application(Protocol):
     def abort(self) -> None:
         """Answer everything in flight with 503 ``draining``."""
 
+    async def obey(self, order: control.Order, sockets: Sequence[socket.socket]) -> None:
+        """Do what the supervisor says of workers."""
+
+    report: Callable[[control.Report], None]
+    """Called with what the supervisor must know."""
+
     @property
     def in_flight(self) -> int: ...
 
@@ -61,7 +64,7 @@ class Application(Protocol):
         """Return when nothing is in flight."""
 
 
-Create = Callable[[Settings, tuple[Any, ...]], Application]
+Create = Callable[[Settings, tuple[Any, ...], int], Application]
 
 
 class ApiProcess:
@@ -91,6 +94,7 @@ class ApiProcess:
             tasks.start_soon(self._channel.deliver)
             tasks.start_soon(self._obey)
             self._app.watch(self._tell_change)
+            self._app.report = self._channel.post
             tasks.start_soon(self._lifespan.run)
             await self._lifespan.started.wait()
             tasks.start_soon(self._serve)
@@ -103,7 +107,7 @@ class ApiProcess:
                 await self._lifespan.shut_down()
             self._channel.post(control.Drained(aborted))
             await self._channel.flush()
-            end(0)
+            lifeline.leave(0)
         raise AssertionError("unreachable")
 
     async def _serve(self) -> None:
@@ -131,6 +135,13 @@ class ApiProcess:
                     self._ordered.set()
                 case control.Stop():
                     await self._leave(0)
+                case control.Link():
+                    found = self._channel.descriptors(order.descriptors)
+                    await self._lifespan.started.wait()
+                    await self._app.obey(order, [socket.socket(fileno=fd) for fd in found])
+                case _:
+                    await self._lifespan.started.wait()
+                    await self._app.obey(order, ())
         await self._leave(EXIT_CRASHED)  # the supervisor is gone
 
     async def _drain(self, order: control.Drain) -> int:
@@ -161,7 +172,7 @@ class ApiProcess:
         self._app.abort()
         with anyio.move_on_after(GOODBYE):
             await self._app.idle()
-        end(code)
+        lifeline.leave(code)
 
     def _tell_change(self, model: str, state: str, detail: str) -> None:
         self._channel.post(control.ModelChanged(model, state, detail))
@@ -176,23 +187,20 @@ class ApiProcess:
 
 def main(create: Create) -> NoReturn:
     """Serve as the child whose control socket is the last argument of the command line."""
-    die_with_parent()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # Not SIG_IGN: whatever a plugin starts would inherit that, and could not be terminated.
-        signal.signal(number, lambda _number, _frame: None)
+    lifeline.hold()
     sock = socket.socket(fileno=int(sys.argv[-1]))
     try:
         configure = control.read_first(sock, control.Configure)
     except control.BrokenChannel:
-        end(EXIT_CRASHED)
-    if os.getppid() != configure.parent:  # it died before die_with_parent took hold
-        end(EXIT_CRASHED)
+        lifeline.leave(EXIT_CRASHED)
+    if os.getppid() != configure.parent:  # it died before the lifeline held
+        lifeline.leave(EXIT_CRASHED)
     os.set_inheritable(sock.fileno(), False)  # what a plugin starts must not hold it open
     try:
-        app = create(configure.settings, configure.sources)
+        app = create(configure.settings, configure.sources, configure.expected)
     except AtomError as exc:
         sock.sendall(control.frame(control.Fatal(str(exc), EXIT_CONFIG)))
-        end(EXIT_CONFIG)
+        lifeline.leave(EXIT_CONFIG)
     anyio.run(
         _run,
         app,
@@ -211,10 +219,10 @@ async def _run(app: Application, configure: control.Configure, sock: socket.sock
     except* AtomError as group:
         channel.post(control.Fatal(str(_first(group)), EXIT_CONFIG))
         await channel.flush()
-        end(EXIT_CONFIG)
+        lifeline.leave(EXIT_CONFIG)
     finally:
         sys.excepthook(*sys.exc_info())  # only an error comes this way
-        end(EXIT_CRASHED)
+        lifeline.leave(EXIT_CRASHED)
 
 
 def _first(group: BaseExceptionGroup[Any]) -> BaseException:
@@ -223,22 +231,7 @@ def _first(group: BaseExceptionGroup[Any]) -> BaseException:
     return group
 
 
-def end(code: int) -> NoReturn:
-    """End the process without waiting for any thread."""
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
-def die_with_parent() -> None:
-    """Ask the kernel for SIGKILL when the thread that started this process ends."""
-    if sys.platform == "linux":
-        set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(set_pdeathsig, signal.SIGKILL)
-
-
-def create_app(settings: Settings, sources: tuple[Any, ...]) -> Application:
+def create_app(settings: Settings, sources: tuple[Any, ...], expected: int) -> Application:
     """Configure the log of this process and build the application that it serves."""
     from atomserve import app
     from atomserve.plugins import Source
@@ -246,7 +239,8 @@ def create_app(settings: Settings, sources: tuple[Any, ...]) -> Application:
 
     sink = logs.configure_logging(settings.log_format, settings.log_level)
     access = logs.AccessLog(sink, format=settings.log_format) if settings.access_log else None
-    return app.create(settings, msgspec.convert(sources, tuple[Source, ...]), access)
+    found = msgspec.convert(sources, tuple[Source, ...])
+    return app.create(settings, found, access, expected=expected)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,6 @@ from atomserve.engine.calls import Stream
 from atomserve.engine.jobs import Answer
 from atomserve.errors import AtomError, Draining, problem
 
-KEEP_ALIVE = 15.0
-"""Seconds of silence after which a comment shows that the stream lives."""
 RETRY = 1000
 """Milliseconds after which an EventSource should come back after a drain."""
 
@@ -66,14 +64,14 @@ class Lines:
 FORMATS: dict[str, Format] = {"sse": ServerSentEvents(), "ndjson": Lines()}
 
 
-async def send_events(send: Send, stream: Stream, form: Format) -> None:
-    """Send the whole stream.
+async def send_events(send: Send, stream: Stream, form: Format, *, silence: float) -> None:
+    """Send the whole stream, with a comment after each ``silence`` seconds of nothing.
 
     What goes wrong before the first answer is raised, so that it becomes an ordinary response;
     what goes wrong later becomes the last event.
     """
     async with stream:
-        first = await _next(stream, KEEP_ALIVE)
+        first = await _next(stream, silence)
         await _start(send, form)
         number, answer = 0, first
         while answer is not END:
@@ -83,7 +81,7 @@ async def send_events(send: Send, stream: Stream, form: Format) -> None:
                 await _body(send, form.item(number, answer))
                 number += 1
             try:
-                answer = await _next(stream, KEEP_ALIVE)
+                answer = await _next(stream, silence)
             except AtomError as exc:
                 return await _body(send, form.error(exc), more=False)
         await _body(send, form.end, more=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -15,25 +16,28 @@ from atomserve.context import Context, RawHeaders
 from atomserve.engine.engine import Engine
 from atomserve.engine.jobs import Payload
 from atomserve.engine.models import Model
-from atomserve.errors import BadRequest, MethodNotAllowed, UnsupportedMedia
+from atomserve.errors import BadRequest, MethodNotAllowed, NotFound, UnsupportedMedia
 from atomserve.guard.client import client_of
 from atomserve.signature import Signature
 from atomserve.surfaces.bodies import read_body, send_answer
 from atomserve.surfaces.events import FORMATS, send_events
 
+SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?").fullmatch
+
 
 class Predict:
     """``POST /v1/models/{name}/predict``: one model's endpoint, a plain ASGI app."""
 
-    def __init__(self, model: Model, route: str) -> None:
+    def __init__(self, model: Model, route: str, *, silence: float) -> None:
         self._model = model
         self._route = route
+        self._silence = silence
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; errors are raised, for the guard to answer."""
         model, client = self._model, client_of(scope)
         client.model, client.route = model.name, self._route
-        if scope["method"] != "POST":
+        if scope.get("method") != "POST":  # a WebSocket's handshake has none
             raise MethodNotAllowed(f"{self._route} takes POST only", allow=("POST",))
         signature = model.check()
         if signature.takes == "session":
@@ -45,10 +49,11 @@ class Predict:
             model=model.name, request_id=client.request_id, headers=RawHeaders(scope["headers"])
         )
         if signature.streams:
-            stream = model.stream(payload, context)
+            form = FORMATS[stream_form(head.accept)]
+            stream = model.stream(payload, context, wait=head.wait)
             client.on_gone(stream.abandon)
-            return await send_events(send, stream, FORMATS[stream_form(head.accept)])
-        call = model.call(payload, context)
+            return await send_events(send, stream, form, silence=self._silence)
+        call = model.call(payload, context, wait=head.wait)
         client.on_gone(call.abandon)
         answer = await call.answer()
         await send_answer(send, answer.body, answer.media_type)
@@ -58,11 +63,13 @@ class Predict:
 class Head:
     """What a predict request's headers say of its body and of the answer wanted."""
 
-    __slots__ = ("accept", "content_type", "length")
+    __slots__ = ("accept", "content_type", "length", "wait")
 
     def __init__(self, raw: list[tuple[bytes, bytes]]) -> None:
         self.content_type = self.accept = ""
         self.length: int | None = None
+        self.wait: float | None = None
+        """Seconds that the client will wait."""
         for name, value in raw:
             if name == b"content-type":
                 self.content_type = value.decode("latin-1")
@@ -71,6 +78,8 @@ class Head:
                 self.accept = f"{self.accept},{other}" if self.accept else other
             elif name == b"content-length":
                 self.length = int(value)
+            elif name == b"request-timeout":
+                self.wait = _seconds(value.decode("latin-1"))
             elif name == b"content-encoding" and value.lower() != b"identity":
                 raise UnsupportedMedia(
                     f"Content-Encoding {value.decode('latin-1')!r} is not taken: send it plain"
@@ -87,6 +96,12 @@ class Head:
             answer=answer,
             answer_type=answer_type,
         )
+
+
+def _seconds(text: str) -> float:
+    if not SECONDS(text):
+        raise BadRequest("Request-Timeout: expected seconds, for instance 2.5")
+    return float(text)
 
 
 def describe(model: Model, *, full: bool) -> dict[str, Any]:
@@ -116,9 +131,16 @@ def routes(engine: Engine, prefix: str) -> list[Route]:
     async def one(request: Request) -> Response:
         return _json(describe(engine.model(request.path_params["name"]), full=True))
 
+    async def nobody(request: Request) -> Response:
+        # Of those that are served, the application knows these paths by heart.
+        engine.model(request.path_params["name"])
+        raise NotFound
+
     return [
         Route(f"{prefix}/v1/models", listing),
         Route(f"{prefix}/v1/models/{{name}}", one),
+        Route(f"{prefix}/v1/models/{{name}}/predict", nobody, methods=["POST"]),
+        Route(f"{prefix}/v1/models/{{name}}/session", nobody),
     ]
 
 

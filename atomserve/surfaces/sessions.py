@@ -16,22 +16,21 @@ from atomserve.errors import (
     Abandoned,
     AtomError,
     BadRequest,
+    DeadlineExceeded,
     Draining,
     Invalid,
+    MethodNotAllowed,
     NotReady,
     Overloaded,
     TooLarge,
     problem,
 )
-from atomserve.guard.client import client_of
+from atomserve.guard.client import Client, ClientGone, client_of
 from atomserve.surfaces.origins import same_origin
 
 CLOSE_END, CLOSE_POLICY, CLOSE_TOO_BIG, CLOSE_FAILED = 1000, 1008, 1009, 1011
 CLOSE_RESTART, CLOSE_TRY_LATER = 1012, 1013
 """https://www.iana.org/assignments/websocket, "Close Code Number Registry"."""
-
-STALL = 30.0
-"""Seconds after which a reader that takes nothing is dropped."""
 
 
 class Envelope(msgspec.Struct):
@@ -46,54 +45,115 @@ _msgpack = msgspec.msgpack.Decoder(Envelope)
 
 
 class SessionEndpoint:
-    """``/v1/models/{name}/session``: one model's WebSocket, a plain ASGI app."""
+    """``/v1/models/{name}/session``: one model's WebSocket, a plain ASGI app.
 
-    def __init__(self, model: Model, route: str, *, origins: tuple[str, ...], largest: int) -> None:
+    Frames may have ``largest`` bytes; a client that takes nothing for ``stall`` seconds is dropped.
+    """
+
+    def __init__(
+        self, model: Model, route: str, *, origins: tuple[str, ...], largest: int, stall: float
+    ) -> None:
         self._model = model
         self._route = route
         self._origins = origins
         self._largest = largest
+        self._stall = stall
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one session until either side ends it."""
         client = client_of(scope)
         client.model, client.route = self._model.name, self._route
         if scope["type"] != "websocket":
+            if scope["method"] != "GET":
+                raise MethodNotAllowed(f"{self._route} takes WebSockets only", allow=("GET",))
             raise BadRequest(f"{self._route} takes WebSockets only")
         headers = RawHeaders(scope["headers"])
         await receive()  # websocket.connect
         if not same_origin(headers, self._origins):
             return await send({"type": "websocket.close", "code": CLOSE_POLICY})
-        context = Context(model=self._model.name, request_id=client.request_id, headers=headers)
+        frames = _Frames(client, send, self._stall)
         try:
-            self._model.check()
+            signature = self._model.check()
         except AtomError as exc:
+            # Accepted first: pages are shown a close code, but no status of a refusal.
             await send({"type": "websocket.accept"})
-            return await _close(send, exc, binary=False)
+            return await frames.fail(exc)
+        if signature.takes != "session":
+            raise BadRequest(f"model {self._model.name!r} takes no sessions: POST to /predict")
         await send({"type": "websocket.accept"})
         first = await _receive(receive)
         if first is None:
             return None
-        binary = first.get("bytes") is not None
-        talk = _Talk(receive, send, binary=binary, largest=self._largest)
+        frames.binary = first.get("bytes") is not None
+        context = Context(model=self._model.name, request_id=client.request_id, headers=headers)
+        form: AnswerForm = "msgpack" if frames.binary else "json"
         try:
-            form: AnswerForm = "msgpack" if binary else "json"
             session = self._model.session(Payload(answer=form), context)
         except AtomError as exc:
-            return await _close(send, exc, binary=binary)
+            return await frames.fail(exc)
         client.on_gone(session.abandon)
         async with session:
-            await talk.run(session, first)
+            await _Talk(receive, frames, largest=self._largest).run(session, first)
         return None
+
+
+class _Frames:
+    """Writes what a session's client is told, all in text or all in binary frames.
+
+    Raises `ClientGone` when the client takes nothing for ``stall`` seconds.
+    """
+
+    def __init__(self, client: Client, send: Send, stall: float) -> None:
+        self.binary = False
+        self._client = client
+        self._send = send
+        self._stall = stall
+
+    async def answer(self, answer: Answer) -> None:
+        if self.binary:
+            await self._frame(b"".join((b"\x81\xa4data", answer.body)))  # {"data": answer}
+        else:
+            await self._frame(b"".join((b'{"data":', answer.body, b"}")))
+
+    async def end(self) -> None:
+        await self._document({"end": True})
+        await self._write({"type": "websocket.close", "code": CLOSE_END})
+
+    async def fail(self, error: AtomError) -> None:
+        self._client.code = error.code
+        await self._document({"error": problem(error)})
+        code = _close_code(error)
+        await self._write({"type": "websocket.close", "code": code, "reason": error.code})
+
+    def gone(self) -> None:
+        """Take note that nobody is there to be told anything."""
+        self._client.code = Abandoned.code
+
+    async def _document(self, document: dict[str, Any]) -> None:
+        encode = msgspec.msgpack.encode if self.binary else msgspec.json.encode
+        await self._frame(encode(document))
+
+    async def _frame(self, body: bytes) -> None:
+        if self.binary:
+            await self._write({"type": "websocket.send", "bytes": body})
+        else:
+            await self._write({"type": "websocket.send", "text": body.decode()})
+
+    async def _write(self, message: Message) -> None:
+        try:
+            with anyio.fail_after(self._stall):
+                await self._send(message)
+        except TimeoutError:
+            self.gone()
+            raise ClientGone("the client does not read") from None
 
 
 class _Talk:
     """Both directions of one session at once."""
 
-    def __init__(self, receive: Receive, send: Send, *, binary: bool, largest: int) -> None:
+    def __init__(self, receive: Receive, frames: _Frames, *, largest: int) -> None:
         self._receive = receive
-        self._send = send
-        self._binary = binary
+        self._frames = frames
         self._largest = largest
         self._fault: AtomError | None = None
 
@@ -111,20 +171,25 @@ class _Talk:
                 self._fault = exc
                 return session.abandon()
             if item is None:
-                return session.finish()
+                session.finish()
+                break
             await session.send(item)
+            message = await _receive(self._receive)
+        # Whoever has no more to say may still leave before the answers end.
+        while message is not None:
             message = await _receive(self._receive)
         return session.abandon()
 
     def _item(self, message: Message) -> Payload | None:
         body = message.get("bytes")
-        if (body is not None) != self._binary:
+        binary = self._frames.binary
+        if (body is not None) != binary:
             raise BadRequest("a session's frames are all text or all binary")
-        raw: Any = body if self._binary else message["text"]
+        raw: Any = body if binary else message["text"]
         if len(raw) > self._largest:
             raise TooLarge(f"a frame may have {self._largest} bytes")
         try:
-            envelope = (_msgpack if self._binary else _json).decode(raw)
+            envelope = (_msgpack if binary else _json).decode(raw)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as exc:
             raise BadRequest(f"not an envelope: {exc}") from exc
         if envelope.end:
@@ -132,28 +197,19 @@ class _Talk:
         data = bytes(envelope.data)
         if not data:
             raise BadRequest('an envelope has "data" or "end"')
-        return Payload(form="msgpack" if self._binary else "json", body=data)
+        return Payload(form="msgpack" if binary else "json", body=data)
 
     async def _speak(self, session: Session) -> None:
         try:
             async for answer in session:
-                await self._write(self._envelope(answer))
+                await self._frames.answer(answer)
         except AtomError as exc:
             fault = self._fault or exc
-            if not (isinstance(fault, Abandoned) and self._fault is None):
-                await _close(self._send, fault, binary=self._binary)
-            return
-        await self._write(_encode({"end": True}, self._binary))
-        await self._send({"type": "websocket.close", "code": CLOSE_END})
-
-    def _envelope(self, answer: Answer) -> bytes:
-        if self._binary:
-            return b"".join((b"\x81\xa4data", answer.body))  # {"data": answer}, a map of one
-        return b"".join((b'{"data":', answer.body, b"}"))
-
-    async def _write(self, frame: bytes) -> None:
-        with anyio.fail_after(STALL):
-            await self._send(_frame(frame, self._binary))
+            if isinstance(fault, Abandoned):
+                return self._frames.gone()
+            return await self._frames.fail(fault)
+        await self._frames.end()
+        return None
 
 
 async def _receive(receive: Receive) -> Message | None:
@@ -161,26 +217,11 @@ async def _receive(receive: Receive) -> Message | None:
     return message if message["type"] == "websocket.receive" else None
 
 
-async def _close(send: Send, error: AtomError, *, binary: bool) -> None:
-    await send(_frame(_encode({"error": problem(error)}, binary), binary))
-    await send({"type": "websocket.close", "code": _close_code(error), "reason": error.code})
-
-
 def _close_code(error: AtomError) -> int:
     if isinstance(error, Draining):
         return CLOSE_RESTART
-    if isinstance(error, Overloaded | NotReady):
+    if isinstance(error, Overloaded | NotReady | DeadlineExceeded):
         return CLOSE_TRY_LATER
     if isinstance(error, TooLarge):
         return CLOSE_TOO_BIG
     return CLOSE_POLICY if isinstance(error, BadRequest | Invalid) else CLOSE_FAILED
-
-
-def _encode(document: dict[str, Any], binary: bool) -> bytes:
-    return msgspec.msgpack.encode(document) if binary else msgspec.json.encode(document)
-
-
-def _frame(body: bytes, binary: bool) -> Message:
-    if binary:
-        return {"type": "websocket.send", "bytes": body}
-    return {"type": "websocket.send", "text": body.decode()}
