@@ -371,6 +371,7 @@ class ProcessBackend:
         """A worker is gone."""
         if slot in self.slots:
             self.slots.remove(slot)
+            self._host.on_room()
 
     def sink(self, declared: int | None) -> SharedSink:
         """Begin a large body; raises ArenaFull."""

@@ -151,10 +151,18 @@ class ThreadSlot:
         self._on_room()
 
     def _work(self) -> None:
-        while (jobs := self._hops.get()) is not None:
-            for job in jobs:
-                self._step(job)
-            self._mailbox.post(self._freed, jobs)
+        while self._hop():
+            pass
+
+    def _hop(self) -> bool:
+        # A function of its own: while it waits for the next hop, nothing holds the last one's jobs
+        # and what their bodies lie in.
+        if (jobs := self._hops.get()) is None:
+            return False
+        for job in jobs:
+            self._step(job)
+        self._mailbox.post(self._freed, jobs)
+        return True
 
     def _step(self, job: Job) -> None:
         started = time.monotonic()

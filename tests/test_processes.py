@@ -1,0 +1,350 @@
+"""Workers as the engine sees them: real processes, killed for real; no HTTP, no supervisor."""
+
+from __future__ import annotations
+
+import os
+import signal
+import textwrap
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import msgspec
+import numpy as np
+import pytest
+from one_worker import Instance, instance
+
+from atomserve.context import Context, RawHeaders
+from atomserve.engine.jobs import Payload
+from atomserve.errors import AtomError, BadRequest, DeadlineExceeded, PluginFailed, WorkerLost
+
+pytestmark = pytest.mark.anyio
+
+WRAPPER = """
+    import os, sys, time, signal, ctypes, threading
+    from typing import Annotated, Any, Iterator
+    import numpy as np
+    from atomserve import BadRequest, Blob, Tensor, Wrapper, current
+
+    class It(Wrapper):
+        def load(self, config: dict[str, Any]) -> None:
+            self.kept: list[Any] = []
+
+        def predict(self, act: str = "", n: int = 0) -> Any:
+            return getattr(self, "do_" + act)(n)
+
+        def do_add(self, n: int) -> int:
+            return n + 1
+
+        def do_pid(self, n: int) -> int:
+            return os.getpid()
+
+        def do_fail(self, n: int) -> int:
+            raise ValueError("swordfish")
+
+        def do_refuse(self, n: int) -> int:
+            raise BadRequest("only on Tuesdays")
+
+        def do_sleep(self, n: int) -> str:
+            until = time.monotonic() + n
+            while time.monotonic() < until and not current().cancelled:
+                time.sleep(0.01)
+            return "cancelled" if current().cancelled else "slept"
+
+        def do_exit(self, n: int) -> None:
+            os._exit(n)
+
+        def do_crash(self, n: int) -> None:
+            ctypes.string_at(0)
+
+        def do_context(self, n: int) -> list[Any]:
+            now = current()
+            return [now.model, now.request_id, now.headers.get("x-a"), (now.remaining or 0) > 1]
+"""
+
+
+@pytest.fixture
+def wrapper(tmp_path: Path) -> Path:
+    return write(tmp_path, WRAPPER)
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "it.py"
+    path.write_text(textwrap.dedent(text))
+    return path
+
+
+async def ask(it: Instance, context: Context | None = None, **inputs: Any) -> Any:
+    payload = Payload(body=msgspec.json.encode(inputs))
+    answer = await it.model.call(payload, context or Context(model="it")).answer()
+    return msgspec.json.decode(answer.body)
+
+
+async def test_a_worker_answers_from_its_own_process(wrapper: Path) -> None:
+    async with instance(wrapper) as it:
+        assert await ask(it, act="add", n=1) == 2
+        assert await ask(it, act="pid") == it.processes[0].pid
+
+
+async def test_many_answers_each_reach_their_own_request(wrapper: Path) -> None:
+    async with instance(wrapper, workers=2, queue_size=2000) as it:
+        found: dict[int, int] = {}
+
+        async def one(n: int) -> None:
+            found[n] = await ask(it, act="add", n=n)
+
+        async with anyio.create_task_group() as tasks:
+            for n in range(1000):
+                tasks.start_soon(one, n)
+        assert found == {n: n + 1 for n in range(1000)}
+
+
+async def test_errors_come_back_as_what_they_are(wrapper: Path) -> None:
+    async with instance(wrapper) as it:
+        with pytest.raises(PluginFailed) as caught:
+            await ask(it, act="fail")
+        assert caught.value.error_id
+        assert "swordfish" not in str(caught.value)
+        with pytest.raises(BadRequest, match="only on Tuesdays"):
+            await ask(it, act="refuse")
+        with pytest.raises(AtomError) as wrong:
+            await ask(it, act="add", n="x")
+        assert (wrong.value.status, wrong.value.errors[0].path) == (422, "$.n")
+
+
+async def test_the_context_crosses_the_process(wrapper: Path) -> None:
+    async with instance(wrapper, timeout=5) as it:
+        context = Context(model="it", request_id="r1", headers=RawHeaders([(b"X-A", b"b")]))
+        assert await ask(it, context, act="context") == ["it", "r1", "b", True]
+
+
+@pytest.mark.parametrize("act", ["exit", "crash", "kill"])
+async def test_a_lost_worker_fails_what_it_ran_and_nothing_that_waited(
+    wrapper: Path, act: str
+) -> None:
+    async with instance(wrapper, workers=1) as it, anyio.create_task_group() as tasks:
+        results: list[Any] = []
+
+        async def one(**inputs: Any) -> None:
+            try:
+                results.append(await ask(it, **inputs))
+            except AtomError as exc:
+                results.append(exc)
+
+        tasks.start_soon(partial(one, act="sleep" if act == "kill" else act, n=5))
+        for n in range(5):
+            tasks.start_soon(partial(one, act="add", n=n))
+        if act == "kill":
+            await anyio.sleep(0.3)
+            it.processes[0].kill()
+        while not results:
+            await anyio.sleep(0.01)
+        assert [type(result) for result in results] == [WorkerLost]
+        assert results[0].retry_after
+        assert it.model.state == "restarting"
+        await it.start(tasks)
+        while len(results) < 6:
+            await anyio.sleep(0.01)
+        assert results[1:] == [1, 2, 3, 4, 5]
+        assert it.model.state == "ready"
+        tasks.cancel_scope.cancel()
+
+
+async def test_an_idempotent_request_runs_once_more_elsewhere(wrapper: Path) -> None:
+    async with instance(wrapper, workers=2, idempotent=True) as it:
+        async with anyio.create_task_group() as tasks:
+            results: list[Any] = []
+
+            async def one() -> None:
+                results.append(await ask(it, act="sleep", n=1))
+
+            tasks.start_soon(one)
+            await anyio.sleep(0.3)
+            (busy,) = [slot for slot in it.backend.slots if slot.busy]
+            os.kill(busy.pid, signal.SIGKILL)
+        assert results == ["slept"]
+
+
+async def test_the_deadline_answers_and_a_worker_that_stays_is_told_hung(wrapper: Path) -> None:
+    async with instance(wrapper, timeout=0.2, grace=0.2) as it:
+        with pytest.raises(DeadlineExceeded):
+            await ask(it, act="sleep", n=1)
+        assert not it.hung  # it noticed that nobody waits
+        assert await ask(it, act="add", n=1) == 2
+        it.processes[0].send_signal(signal.SIGSTOP)
+        with pytest.raises(DeadlineExceeded):
+            await ask(it, act="add", n=1)
+        with anyio.fail_after(3):
+            await it.told.wait()
+        assert it.hung == [(0, it.processes[0].pid, "hung")]
+        it.processes[0].send_signal(signal.SIGCONT)
+        await anyio.sleep(0.2)
+        assert await ask(it, act="add", n=5) == 6  # the late answer reached nobody
+
+
+async def test_cancelling_can_mean_killing(wrapper: Path) -> None:
+    async with instance(wrapper, timeout=0.2, cancel="kill") as it:
+        with pytest.raises(DeadlineExceeded):
+            await ask(it, act="sleep", n=1)
+        assert it.hung == [(0, it.processes[0].pid, "cancelled")]
+
+
+TENSOR = """
+    from typing import Annotated, Any
+    import numpy as np
+    from atomserve import Tensor, Wrapper
+
+    Array = Annotated[np.ndarray, Tensor("float32", (-1,))]
+
+    class It(Wrapper):
+        def load(self, config: dict[str, Any]) -> None:
+            self.kept: list[Any] = []
+
+        def predict(self, x: Array) -> Array:
+            assert not x.flags.writeable and not x.flags.owndata
+            if x[0] == 7:
+                self.kept.append(x[1:3])
+            return x
+"""
+
+
+def npy(array: np.ndarray[Any, Any]) -> bytes:
+    from io import BytesIO
+
+    buffer = BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+async def send(it: Instance, body: bytes) -> bytes:
+    sink = it.model.sink(len(body))
+    for start in range(0, len(body), 65536):
+        sink.write(body[start : start + 65536])
+    payload = Payload(form="npy", body=sink.close(), media_type="application/x-npy", answer="npy")
+    answer = await it.model.call(payload, Context(model="it")).answer()
+    return bytes(answer.body)
+
+
+async def test_large_tensors_go_and_come_through_shared_memory(tmp_path: Path) -> None:
+    async with instance(write(tmp_path, TENSOR)) as it:
+        for size in (20_000, 1_200_000, 3_000_000, 20_000):
+            body = npy(np.arange(size, dtype=np.float32))
+            assert await send(it, body) == body
+        with anyio.fail_after(2):
+            while it.backend.arena.used:
+                await anyio.sleep(0.01)
+
+
+async def test_a_kept_view_keeps_its_block_and_nothing_else(tmp_path: Path) -> None:
+    async with instance(write(tmp_path, TENSOR)) as it:
+        kept = npy(np.full(100_000, 7, dtype=np.float32))
+        other = npy(np.full(100_000, 1, dtype=np.float32))
+        assert await send(it, kept) == kept
+        for _ in range(5):
+            assert await send(it, other) == other
+        await anyio.sleep(0.1)
+        assert len(kept) <= it.backend.arena.used < 2 * len(kept)
+        it.processes[0].kill()
+        with anyio.fail_after(2):
+            while it.backend.arena.used:
+                await anyio.sleep(0.01)
+
+
+STREAM = """
+    import threading, time
+    from typing import Any, Iterator
+    from atomserve import Wrapper
+
+    closed = threading.Event()
+
+    class It(Wrapper):
+        def session(self, inputs: Iterator[str]) -> Iterator[str]:
+            try:
+                for line in inputs:
+                    if line == "pad":
+                        yield "x" * 200_000
+                    else:
+                        yield line.upper()
+            finally:
+                open("closed", "a").write("closed ")
+"""
+
+
+async def test_a_session_crosses_the_process_both_ways(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with instance(write(tmp_path, STREAM)) as it:
+        async with it.model.session(Payload(), Context(model="it")) as session:
+            for word in ("a", "b", "pad", "y" * 100_000):
+                await session.send(Payload(body=msgspec.json.encode(word)))
+                answer = msgspec.json.decode(bytes((await anext(session)).body))
+                assert answer == ("x" * 200_000 if word == "pad" else word.upper())
+            session.finish()
+            with pytest.raises(StopAsyncIteration):
+                await anext(session)
+        assert (tmp_path / "closed").read_text() == "closed "
+        async with it.model.session(Payload(), Context(model="it")) as session:
+            await session.send(Payload(body=b'"a"'))
+            await anext(session)
+        with anyio.fail_after(2):
+            while (tmp_path / "closed").read_text() != "closed closed ":
+                await anyio.sleep(0.01)
+        assert not it.backend.arena.used
+
+
+COUNT = """
+    from typing import Any, Iterator
+    from atomserve import Wrapper
+
+    class It(Wrapper):
+        def predict(self, count: int) -> Iterator[int]:
+            for n in range(count):
+                yield n
+"""
+
+
+async def test_a_stream_is_bounded_and_stops_when_nobody_reads(tmp_path: Path) -> None:
+    async with instance(write(tmp_path, COUNT)) as it:
+        payload = Payload(body=b'{"count": 1000}')
+        async with it.model.stream(payload, Context(model="it")) as stream:
+            found = [msgspec.json.decode(answer.body) async for answer in stream]
+        assert found == list(range(1000))
+        endless = Payload(body=b'{"count": 1000000000}')
+        async with it.model.stream(endless, Context(model="it")) as stream:
+            for _ in range(20):
+                await anext(stream)
+        async with it.model.stream(payload, Context(model="it")) as stream:
+            assert (await anext(stream)).body == b"0"
+
+
+ASYNC = """
+    import asyncio
+    from atomserve import Wrapper
+
+    class It(Wrapper):
+        capacity = 4
+        inside = most = 0
+
+        async def predict(self, n: int) -> int:
+            It.inside += 1
+            It.most = max(It.most, It.inside)
+            await asyncio.sleep(0.02)
+            It.inside -= 1
+            return It.most
+"""
+
+
+async def test_capacity_holds_in_a_worker(tmp_path: Path) -> None:
+    async with instance(write(tmp_path, ASYNC)) as it, anyio.create_task_group() as tasks:
+        most: list[int] = []
+
+        async def one(n: int) -> None:
+            most.append(await ask(it, n=n))
+
+        for n in range(20):
+            tasks.start_soon(one, n)
+        while len(most) < 20:
+            await anyio.sleep(0.01)
+        assert max(most) == 4
