@@ -64,7 +64,7 @@ def create(
 
 
 def thread_backend(name: str, cls: type[Wrapper], settings: Settings) -> ThreadBackend:
-    """Make the backend that serves ``cls`` as ``name`` here; raises PluginError as `create` does."""
+    """Make the backend that serves ``cls`` as ``name`` here; raises as `create` does."""
     model = settings.models.get(name, ModelSettings())
     contract = read_contract(cls, plugin=name)
     try:

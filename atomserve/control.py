@@ -82,6 +82,12 @@ class Offer(msgspec.Struct, frozen=True, tag=True):
     options: Options
 
 
+class Host(msgspec.Struct, frozen=True, tag=True):
+    """To an API process: serve this yourself; one of the ``expected`` wants to run in threads."""
+
+    source: Any
+
+
 class ModelState(msgspec.Struct, frozen=True, tag=True):
     """To an API process: how a model that workers serve is doing; failed is for good."""
 
@@ -114,6 +120,16 @@ class Unlink(msgspec.Struct, frozen=True, tag=True):
     pid: int
 
 
+class Lost(msgspec.Struct, frozen=True, tag=True):
+    """To an API process: this worker has ended, whatever its link still says."""
+
+    model: str
+    slot: int
+    pid: int
+    reason: str
+    """Such as ``signal 11 (Segmentation fault)``."""
+
+
 class Retire(msgspec.Struct, frozen=True, tag=True):
     """To a worker: when every link has closed, unload and leave with exit code 0."""
 
@@ -137,9 +153,11 @@ Order = (
     | Drain
     | Stop
     | Offer
+    | Host
     | ModelState
     | Link
     | Unlink
+    | Lost
     | Retire
     | Survey
     | Surveyed

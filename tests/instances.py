@@ -25,9 +25,17 @@ class Instance:
     """One running supervisor; ``events`` is what it told, in order."""
 
     def __init__(
-        self, settings: dict[str, Any], options: dict[str, Any], prefix: Sequence[str] = ()
+        self,
+        settings: dict[str, Any],
+        options: dict[str, Any],
+        prefix: Sequence[str] = (),
+        workers: dict[str, dict[str, Any]] | None = None,
     ) -> None:
-        plan = {"settings": {"port": 0, "drain_delay": 0.0, **settings}, "options": options}
+        plan = {
+            "settings": {"port": 0, "drain_delay": 0.0, **settings},
+            "options": options,
+            "workers": workers or {},
+        }
         self.process = subprocess.Popen(
             [*prefix, sys.executable, str(HERE / "fake_server.py"), "supervise", json.dumps(plan)],
             stdout=subprocess.PIPE,
@@ -117,7 +125,7 @@ class Instance:
         with suppress(ProcessLookupError):
             self.process.send_signal(signal.SIGKILL)
         self.wait()
-        for event in self.all("Started"):
+        for event in self.all("Started") + self.all("WorkerStarted"):
             if event["pid"] > 10:  # one of another pid namespace has died with it
                 await_gone(event["pid"])
 
@@ -131,8 +139,9 @@ def running(
     settings: dict[str, Any] | None = None,
     options: dict[str, Any] | None = None,
     prefix: Sequence[str] = (),
+    workers: dict[str, dict[str, Any]] | None = None,
 ) -> Iterator[Instance]:
-    instance = Instance(settings or {}, options or {}, prefix)
+    instance = Instance(settings or {}, options or {}, prefix, workers)
     try:
         yield instance
     finally:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from instances import answer, await_gone, running, serving
 
-from atomserve.supervisor.supervisor import Restarts
+from atomserve.supervisor.restarts import Restarts
 
 
 def test_restarts_come_later_and_later_and_end() -> None:

@@ -20,6 +20,7 @@ from atomserve.supervisor.events import (
     ModelChanged,
     NotReady,
     Ready,
+    WorkerEnded,
 )
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class Progress:
             case Died(index, _, reason, delay):
                 end = "" if delay is None else f"; starting it again in {delay:g} s"
                 self._warn(f"API process {index} ended: {reason}{end}")
+            case WorkerEnded(model, slot, _, _, reason, delay) if delay is not None:
+                self._warn(f"  {model}: worker {slot} ended: {reason}; another in {delay:g} s")
             case Killed(index, _):
                 self._warn(f"API process {index} did not stop, and was killed")
             case Draining(delay, timeout):

@@ -2,51 +2,82 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 
 import anyio
+import msgspec
 import structlog
 
 from atomserve import control
+
+HASTE = 0.5
+"""Seconds that a child gets to leave at once, before it is killed."""
 
 log = structlog.get_logger("atomserve.supervisor")
 
 
 class Child:
-    """One running child; ``ended`` and ``silent`` tell of its death and of its closed channel."""
+    """One running child; ``ended`` tells of its death."""
 
     def __init__(
         self, process: subprocess.Popen[bytes], channel: control.Channel[control.Report]
     ) -> None:
         self._process = process
-        self.channel = channel
+        self._channel = channel
+        self._silent = anyio.Event()
+        self._closed = self._killed = False
+        self._numbers = itertools.count()
+        self._asked: dict[int, anyio.Event] = {}
+        self._answers: dict[int, msgspec.Raw] = {}
         self.ended = anyio.Event()
-        self.silent = anyio.Event()
         self.serving = False
         self.ready = False
 
     @classmethod
-    def start(cls, command: Sequence[str], fds: Collection[int]) -> Child:
-        """Run ``command`` with one end of a new channel as its last argument, and with ``fds``."""
+    def start(
+        cls, command: Sequence[str], fds: Collection[int], *, captured: bool = False
+    ) -> Child:
+        """Run ``command`` with one end of a new channel as its last argument, and with ``fds``.
+
+        What a ``captured`` child writes comes by its ``outputs``, which somebody has to read.
+
+        Raises:
+            OSError: the system cannot start one more process.
+        """
         ours, theirs = socket.socketpair()
-        with theirs:
-            process = subprocess.Popen(
-                [*command, str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), *fds),
-                # Of its own: a terminal's Ctrl-C is for the supervisor alone.
-                start_new_session=True,
-            )
+        output = subprocess.PIPE if captured else None
+        try:
+            with theirs:
+                process = subprocess.Popen(
+                    [*command, str(theirs.fileno())],
+                    bufsize=0,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    pass_fds=(theirs.fileno(), *fds),
+                    # Of its own: a terminal's Ctrl-C is for the supervisor alone.
+                    start_new_session=True,
+                )
+        except BaseException:
+            ours.close()
+            raise
         return cls(process, control.Channel(ours, control.Report))
 
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def outputs(self) -> dict[str, int]:
+        """The pipes of a captured child, by the names of its streams; closed after `attend`."""
+        pipes = {"stdout": self._process.stdout, "stderr": self._process.stderr}
+        return {name: pipe.fileno() for name, pipe in pipes.items() if pipe is not None}
 
     def __repr__(self) -> str:
         return f"<Child {self.pid}: {self.fate}>"
@@ -61,6 +92,11 @@ class Child:
             return f"exit code {code}"
         return f"signal {-code} ({signal.strsignal(-code)})"
 
+    @property
+    def killed_by_stranger(self) -> bool:
+        """Whether it ended as what the kernel kills for want of memory does."""
+        return self._process.returncode == -signal.SIGKILL and not self._killed
+
     def poll(self) -> None:
         """Notice its death, and end what it has left behind; call this at each SIGCHLD."""
         if not self.ended.is_set() and self._is_over():
@@ -73,7 +109,67 @@ class Child:
         """Kill it with everything in its process group, unless it has ended."""
         self.poll()
         if not self.ended.is_set():
+            self._killed = True
             self._kill_group()
+
+    async def kill_after(self, seconds: float) -> bool:
+        """Kill it unless it ends within ``seconds``; return whether that was necessary."""
+        with anyio.move_on_after(seconds):
+            await self.ended.wait()
+        if self.ended.is_set():
+            return False
+        self.kill()
+        return True
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to it alone, unless it has ended."""
+        self.poll()
+        if not self.ended.is_set():
+            os.kill(self.pid, number)
+
+    def post(self, message: msgspec.Struct, descriptors: tuple[int, ...] = ()) -> None:
+        """Send ``message`` with copies of ``descriptors``; one that does not read is killed."""
+        if self._closed:
+            return
+        try:
+            self._channel.post(message, descriptors)
+        except control.BrokenChannel as exc:
+            log.error("server.deaf", pid=self.pid, error=str(exc))
+            self.kill()
+
+    async def attend(self, hear: Callable[[control.Report], None]) -> None:
+        """Carry messages both ways until it has ended, and leave nothing of it behind."""
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._deliver)
+                tasks.start_soon(self._listen, hear)
+                await self.ended.wait()
+                # Its last words are already in the socket; something it forked may hold that open.
+                with anyio.move_on_after(HASTE):
+                    await self._silent.wait()
+                tasks.cancel_scope.cancel()
+        finally:
+            self.kill()
+            self._closed = True
+            self._channel.close()
+
+    def close_outputs(self) -> None:
+        """Close the pipes of a captured child."""
+        for pipe in (self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+    async def survey(self) -> msgspec.Raw:
+        """Return what it answers to `control.Survey`; the caller bounds the wait."""
+        number = next(self._numbers)
+        answered = self._asked[number] = anyio.Event()
+        try:
+            self.post(control.Survey(number))
+            await answered.wait()
+            return self._answers[number]
+        finally:
+            del self._asked[number]
+            self._answers.pop(number, None)
 
     def _is_over(self) -> bool:
         if hasattr(os, "waitid"):
@@ -85,21 +181,24 @@ class Child:
         with suppress(ProcessLookupError, PermissionError):  # the latter is macOS's for a zombie
             os.killpg(self.pid, signal.SIGKILL)
 
-    async def deliver(self) -> None:
-        """Send what is posted on its channel, for as long as it listens."""
+    async def _deliver(self) -> None:
         with suppress(control.BrokenChannel):  # its death is noticed elsewhere
-            await self.channel.deliver()
+            await self._channel.deliver()
 
-    async def reports(self) -> AsyncIterator[control.Report]:
-        """Yield what it says; one that speaks nonsense is killed."""
+    async def _listen(self, hear: Callable[[control.Report], None]) -> None:
+        """Pass on what it says; one that speaks nonsense is killed."""
         try:
-            async for message in self.channel:
-                yield message
+            async for message in self._channel:
+                if not isinstance(message, control.Surveyed):
+                    hear(message)
+                elif message.number in self._asked:
+                    self._answers[message.number] = message.document
+                    self._asked[message.number].set()
         except control.BrokenChannel as exc:
             log.error("server.nonsense", pid=self.pid, error=str(exc))
             self.kill()
         finally:
-            self.silent.set()
+            self._silent.set()
 
 
 def reap_orphans(*, spare: Collection[Child]) -> None:

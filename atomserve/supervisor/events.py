@@ -19,12 +19,35 @@ class Started(msgspec.Struct, frozen=True):
 
 
 class ModelChanged(msgspec.Struct, frozen=True):
-    """A model entered a state in API process ``index``."""
+    """A model entered a state: in API process ``index``, or in workers (None)."""
 
-    index: int
+    index: int | None
     model: str
     state: str
     detail: str
+
+
+class WorkerStarted(msgspec.Struct, frozen=True):
+    """A worker runs, and does not serve yet; ``model`` is the source's name at first."""
+
+    model: str
+    slot: int
+    pid: int
+
+
+class WorkerEnded(msgspec.Struct, frozen=True):
+    """A worker ended; it is replaced in ``restart_in`` seconds at the earliest, or never.
+
+    ``cause`` is ``died``, ``broken``, ``hung``, ``startup_timeout``, ``cancelled``,
+    ``max_requests``, ``max_memory`` or ``stopped``.
+    """
+
+    model: str
+    slot: int
+    pid: int
+    cause: str
+    reason: str
+    restart_in: float | None
 
 
 class Serving(msgspec.Struct, frozen=True):
@@ -79,6 +102,6 @@ class Failed(msgspec.Struct, frozen=True):
 
 
 Event = (
-    Bound | Started | ModelChanged | Serving | Ready | NotReady
+    Bound | Started | ModelChanged | WorkerStarted | WorkerEnded | Serving | Ready | NotReady
     | Died | Draining | Drained | Killed | Failed
 )  # fmt: skip

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import anyio
@@ -15,45 +14,31 @@ import structlog
 
 from atomserve import control
 from atomserve.errors import ConfigError
-from atomserve.settings import Settings
+from atomserve.plugins import Source
+from atomserve.settings import ModelSettings, Settings
+from atomserve.supervisor.api_processes import EXIT_CRASH_LOOP, ApiProcesses
 from atomserve.supervisor.children import Child, reap_orphans
-from atomserve.supervisor.events import (
-    Bound,
-    Died,
-    Drained,
-    Draining,
-    Event,
-    Failed,
-    Killed,
-    ModelChanged,
-    NotReady,
-    Ready,
-    Serving,
-    Started,
-)
+from atomserve.supervisor.events import Bound, Drained, Draining, Event, Failed
 from atomserve.supervisor.listeners import AddressBusy, Listeners, listen, listen_unix
+from atomserve.supervisor.surveys import Surveys
+from atomserve.supervisor.workers import EXIT_CONFIG, WorkerGroup
 
-EXIT_CONFIG = 2
-"""A setting or plugin is wrong."""
-EXIT_CRASH_LOOP = 3
-"""A process died more often than it is restarted."""
 EXIT_PORT_BUSY = 98
 """Someone else listens there (the number of EADDRINUSE)."""
 
-MARGIN = 2.0
-"""Seconds that a child gets beyond all that it was promised, before it is killed."""
-HASTE = 0.5
-"""Seconds that a child gets to leave at once, before it is killed."""
+API_PROCESS = (sys.executable, "-m", "atomserve.server.process")
+WORKER = (sys.executable, "-m", "atomserve.backends.worker")
 
 log = structlog.get_logger("atomserve.supervisor")
 
 
 def run(
     settings: Settings,
-    sources: Sequence[Any],
+    sources: Sequence[Source],
     *,
     on_event: Callable[[Event], None],
-    child: Sequence[str] = (sys.executable, "-m", "atomserve.server.process"),
+    child: Sequence[str] = API_PROCESS,
+    worker: Sequence[str] = WORKER,
 ) -> int:
     """Serve until a signal says otherwise; return the exit code.
 
@@ -67,10 +52,19 @@ def run(
     except ConfigError as exc:
         on_event(Failed(str(exc), EXIT_CONFIG))
         return EXIT_CONFIG
-    supervisor = Supervisor(settings, tuple(sources), listeners, on_event, child)
+
+    async def supervise() -> int:
+        apis = ApiProcesses(settings, listeners, child, emit=on_event)
+        supervisor = Supervisor(settings, listeners, apis, on_event)
+        for source in sources:
+            supervisor.serve(source, worker, log_fd)
+        return await supervisor.run()
+
+    log_fd = os.dup(sys.stderr.fileno())  # a worker's own stderr is its plugin's
     try:
-        return anyio.run(supervisor.run)
+        return anyio.run(supervise)
     finally:
+        os.close(log_fd)
         listeners.close()
 
 
@@ -80,73 +74,103 @@ def _listen(settings: Settings) -> Listeners:
     return listen(settings.host, settings.port, processes=settings.api_processes)
 
 
-class Restarts:
-    """Decides whether a process that died is started again, and when."""
-
-    def __init__(self, *, most: int = 5, within: float = 60.0) -> None:
-        self._most = most
-        self._within = within
-        self._deaths: list[float] = []
-
-    def after_death(self, now: float) -> float | None:
-        """Return the seconds to wait before the next start, or None to give up."""
-        self._deaths = [at for at in self._deaths if now - at < self._within]
-        self._deaths.append(now)
-        if len(self._deaths) > self._most:
-            return None
-        return min(0.1 * 2.0 ** (len(self._deaths) - 1), 10.0)
-
-
 class Supervisor:
     """Keeps the children of one instance alive until it is told to stop."""
 
     def __init__(
         self,
         settings: Settings,
-        sources: tuple[Any, ...],
         listeners: Listeners,
+        apis: ApiProcesses,
         on_event: Callable[[Event], None],
-        command: Sequence[str],
     ) -> None:
         self._settings = settings
-        self._sources = sources
         self._listeners = listeners
+        self._apis = apis
         self._emit = on_event
-        self._command = command
-        self._children: dict[int, Child] = {}
-        self._ready = False
-        self._aborted = 0
+        self._groups: list[WorkerGroup] = []
+        self._names: dict[str, Source] = {}
+        self._surveys = Surveys(apis, self._groups)
         self._exit_code = 0
+        self._stopping = False
         self._tasks: anyio.abc.TaskGroup
 
     def __repr__(self) -> str:
-        state = "stopping" if self._stopping.is_set() else "running"
-        return f"<Supervisor {state}: {len(self._children)} of {len(self._listeners.groups)}>"
+        state = "stopping" if self._stopping else "running"
+        return f"<Supervisor {state}: {self._apis}, {self._groups}>"
+
+    def serve(self, source: Source, worker: Sequence[str], log_fd: int) -> None:
+        """Serve ``source`` by workers, or in the API processes if the settings say so."""
+        model = self._settings.models.get(source.name or "", ModelSettings())
+        if (model.executor or self._settings.executor) == "thread":
+            self._apis.sources += (source,)
+            return
+        self._apis.expected += 1
+        group = WorkerGroup(
+            source,
+            self._settings,
+            worker,
+            apis=self._apis,
+            instance=self,
+            emit=self._emit,
+            log_fd=log_fd,
+        )
+        self._groups.append(group)
 
     async def run(self) -> int:
         """Start the children, and return the exit code when the last one has ended for good."""
-        self._stopping = anyio.Event()
         numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
-        self._emit(Bound(self._urls))
+        self._emit(Bound(self._apis.urls))
         with anyio.open_signal_receiver(*numbers) as received:
             async with anyio.create_task_group() as self._tasks:
                 self._tasks.start_soon(self._obey, received)
                 async with anyio.create_task_group() as kept:
-                    for index in range(len(self._listeners.groups)):
-                        kept.start_soon(self._keep, index)
+                    for group in self._groups:
+                        kept.start_soon(group.run)
+                    await self._apis.run(self)
+                    for group in self._groups:
+                        group.finish()
                 self._tasks.cancel_scope.cancel()
-        if self._aborted:
-            log.warning("server.aborted", requests=self._aborted)
-        self._emit(Drained(self._aborted))
+        if self._apis.aborted:
+            log.warning("server.aborted", requests=self._apis.aborted)
+        self._emit(Drained(self._apis.aborted))
         return self._exit_code
 
-    @property
-    def _urls(self) -> tuple[str, ...]:
-        scheme = "https" if self._settings.certfile else "http"
-        return tuple(
-            place if place.startswith("unix:") else f"{scheme}://{place}"
-            for place in self._listeners.places
-        )
+    def introduce(self, index: int, child: Child) -> None:
+        """Tell a new API process what workers serve, and link it to them."""
+        for group in self._groups:
+            group.introduce(index, child)
+
+    def hear(self, child: Child, message: control.Report) -> None:
+        """Take what an API process says about the whole instance."""
+        match message:
+            case control.Hung():
+                for group in self._groups:
+                    if group.standing.model == message.model:
+                        group.replace_hung(message)
+            case control.Survey(number):
+                self._tasks.start_soon(self._surveys.answer, child, number)
+            case control.Fatal(text, exit_code):
+                self.fail(text, exit_code)
+
+    def claim(self, model: str, source: Source) -> bool:
+        """Take the name ``model`` for ``source``; False if another has it, which ends all."""
+        other = self._names.setdefault(model, source)
+        if other is source:
+            return True
+        text = f'two models are called "{model}": {other} and {source}; '
+        self.fail(f"{text}give one of them another name with NAME=", EXIT_CONFIG)
+        return False
+
+    def fail(self, message: str, exit_code: int) -> None:
+        """End the instance at once."""
+        self._tell_failure(message, exit_code)
+        self._begin_stop()
+
+    def give_up(self, reason: str) -> None:
+        """End the instance in order: an API process dies too often."""
+        self._tell_failure(reason, EXIT_CRASH_LOOP)
+        self._begin_drain(0.0)
 
     async def _obey(self, received: Any) -> None:
         async for number in received:
@@ -154,128 +178,45 @@ class Supervisor:
                 self._reap()
             elif number == signal.SIGHUP:
                 log.info("supervisor.reload_unsupported", signal="SIGHUP")
-            elif self._stopping.is_set():
+            elif self._stopping:
                 self._begin_stop()
             else:
                 # On a terminal nobody withdraws traffic from us: Ctrl-C need not wait for that.
                 delay = 0.0 if number == signal.SIGINT else self._settings.drain_delay
                 self._begin_drain(delay)
 
+    def _children(self) -> Iterator[Child]:
+        yield from self._apis.running.values()
+        for group in self._groups:
+            yield from (worker.child for worker in group.workers)
+
     def _reap(self) -> None:
-        for child in self._children.values():
+        children = list(self._children())
+        for child in children:
             child.poll()
         if os.getpid() == 1:
-            reap_orphans(spare=self._children.values())
+            reap_orphans(spare=children)
 
-    async def _keep(self, index: int) -> None:
-        """Run API process ``index``, again and again, until told to stop or it dies too often."""
-        restarts = Restarts()
-        while not self._stopping.is_set():
-            child = await self._run_child(index)
-            if self._stopping.is_set():
-                if not self._exit_code:  # a failure has been told already
-                    log.info("server.ended", index=index, fate=child.fate)
-                break
-            delay = restarts.after_death(time.monotonic())
-            self._emit(Died(index, child.pid, child.fate, delay))
-            log.error("server.died", index=index, fate=child.fate, restart_in=delay)
-            if delay is None:
-                self._fail(f"API process {index} keeps dying ({child.fate})", EXIT_CRASH_LOOP)
-                self._begin_drain(0.0)
-                break
-            with anyio.move_on_after(delay):
-                await self._stopping.wait()
-
-    async def _run_child(self, index: int) -> Child:
-        """Start API process ``index`` and return it when it has ended."""
-        fds = tuple(sock.fileno() for sock in self._listeners.groups[index])
-        child = Child.start(self._command, fds)
-        child.channel.post(
-            control.Configure(self._settings, self._sources, index, fds, os.getpid())
-        )
-        self._children[index] = child
-        self._emit(Started(index, child.pid))
-        try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(child.deliver)
-                tasks.start_soon(self._listen_to, index, child)
-                await child.ended.wait()
-                # Its last words are already in the socket; something it forked may hold that open.
-                with anyio.move_on_after(HASTE):
-                    await child.silent.wait()
-                tasks.cancel_scope.cancel()
-        finally:
-            child.kill()
-            child.channel.close()
-            del self._children[index]
-            self._tell_readiness()
-        return child
-
-    async def _listen_to(self, index: int, child: Child) -> None:
-        async for message in child.reports():
-            match message:
-                case control.ModelChanged(model, state, detail):
-                    self._emit(ModelChanged(index, model, state, detail))
-                case control.Serving():
-                    child.serving = True
-                    self._emit(Serving(index, self._urls))
-                case control.Ready():
-                    child.ready = True
-                    self._tell_readiness()
-                case control.NotReady():
-                    child.ready = False
-                    self._tell_readiness()
-                case control.Drained(aborted):
-                    self._aborted += aborted
-                case control.Fatal(text, exit_code):
-                    self._fail(text, exit_code)
-                    self._begin_stop()
-
-    def _tell_readiness(self) -> None:
-        ready = len(self._children) == len(self._listeners.groups) and all(
-            child.ready for child in self._children.values()
-        )
-        if ready != self._ready:
-            self._ready = ready
-            self._emit(Ready() if ready else NotReady())
-
-    def _fail(self, message: str, exit_code: int) -> None:
+    def _tell_failure(self, message: str, exit_code: int) -> None:
         if not self._exit_code:
             self._exit_code = exit_code
             self._emit(Failed(message, exit_code))
 
     def _begin_drain(self, delay: float) -> None:
-        """Stop in order, and kill what has not ended when everything promised has passed."""
-        self._stopping.set()
-        timeout = self._settings.drain_timeout
-        self._emit(Draining(delay, timeout))
-        for child in self._children.values():
-            if child.serving:
-                child.channel.post(control.Drain(delay, timeout))
-            else:
-                # It has nothing to finish, and may be deaf in an import.
-                child.channel.post(control.Stop())
-                self._tasks.start_soon(self._kill_after, HASTE, [child])
+        """Stop in order: the API processes first, which still need the workers."""
+        self._stopping = True
+        self._emit(Draining(delay, self._settings.drain_timeout))
+        self._apis.drain(delay)
         self._tasks.start_soon(self._close_after, delay)
-        hard_end = delay + timeout + self._settings.unload_timeout + MARGIN
-        self._tasks.start_soon(self._kill_after, hard_end, list(self._children.values()))
 
     def _begin_stop(self) -> None:
         """Stop at once."""
-        self._stopping.set()
+        self._stopping = True
         self._listeners.close()
-        for child in self._children.values():
-            child.channel.post(control.Stop())
-        self._tasks.start_soon(self._kill_after, HASTE, list(self._children.values()))
+        self._apis.stop()
+        for group in self._groups:
+            group.stop()
 
     async def _close_after(self, seconds: float) -> None:
         await anyio.sleep(seconds)
         self._listeners.close()
-
-    async def _kill_after(self, seconds: float, children: list[Child]) -> None:
-        await anyio.sleep(seconds)
-        for index, child in self._children.items():
-            if child in children and not child.ended.is_set():
-                self._emit(Killed(index, child.pid))
-                log.error("server.killed", index=index, pid=child.pid)
-                child.kill()

@@ -1,0 +1,199 @@
+"""The API processes of an instance: kept alive, told what workers serve, stopped."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+import anyio
+import anyio.abc
+import msgspec
+import structlog
+
+from atomserve import control
+from atomserve.settings import Settings
+from atomserve.supervisor.children import HASTE, Child
+from atomserve.supervisor.events import (
+    Died,
+    Event,
+    Killed,
+    ModelChanged,
+    NotReady,
+    Ready,
+    Serving,
+    Started,
+)
+from atomserve.supervisor.listeners import Listeners
+from atomserve.supervisor.restarts import Restarts
+
+EXIT_CRASH_LOOP = 3
+"""A process died more often than it is restarted."""
+
+MARGIN = 2.0
+"""Seconds that a child gets beyond all that it was promised, before it is killed."""
+
+log = structlog.get_logger("atomserve.supervisor")
+
+
+class ApiProcesses:
+    """Runs one API process for each group of listening sockets, again and again until stopped."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        listeners: Listeners,
+        command: Sequence[str],
+        *,
+        emit: Callable[[Event], None],
+    ) -> None:
+        self.running: dict[int, Child] = {}
+        """The process of each index that has one now."""
+        self.restarts = [0] * len(listeners.groups)
+        self.aborted = 0
+        """Requests that did not finish in time."""
+        self.sources: tuple[Any, ...] = ()
+        """What they serve in threads of their own."""
+        self.expected = 0
+        """How many models workers serve."""
+        self._settings = settings
+        self._listeners = listeners
+        self._command = command
+        self._emit = emit
+        self._ready = False
+        self._stopping = anyio.Event()
+        self._tasks: anyio.abc.TaskGroup
+
+    def __repr__(self) -> str:
+        state = "stopping" if self._stopping.is_set() else "running"
+        return f"<ApiProcesses {state}: {len(self.running)} of {len(self._listeners.groups)}>"
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        scheme = "https" if self._settings.certfile else "http"
+        return tuple(
+            place if place.startswith("unix:") else f"{scheme}://{place}"
+            for place in self._listeners.places
+        )
+
+    async def run(self, owner: Owner) -> None:
+        """Start them, and return when the last one has ended for good."""
+        self._owner = owner
+        async with anyio.create_task_group() as self._tasks:
+            async with anyio.create_task_group() as kept:
+                for index in range(len(self._listeners.groups)):
+                    kept.start_soon(self._keep, index)
+            self._tasks.cancel_scope.cancel()
+
+    def post(self, message: msgspec.Struct) -> None:
+        """Send ``message`` to each that runs now."""
+        for child in self.running.values():
+            child.post(message)
+
+    def host(self, source: Any) -> None:
+        """Have them serve ``source``, which was counted as a worker's, in threads."""
+        self.sources += (source,)
+        self.expected -= 1
+        self.post(control.Host(source))
+
+    def drain(self, delay: float) -> None:
+        """Stop in order, and kill what has not ended when everything promised has passed."""
+        self._stopping.set()
+        timeout = self._settings.drain_timeout
+        hard_end = delay + timeout + self._settings.unload_timeout + MARGIN
+        for index, child in self.running.items():
+            if child.serving:
+                child.post(control.Drain(delay, timeout))
+                self._tasks.start_soon(self._kill_after, hard_end, index, child)
+            else:
+                # It has nothing to finish, and may be deaf in an import.
+                child.post(control.Stop())
+                self._tasks.start_soon(self._kill_after, HASTE, index, child)
+
+    def stop(self) -> None:
+        """Stop at once."""
+        self._stopping.set()
+        for index, child in self.running.items():
+            child.post(control.Stop())
+            self._tasks.start_soon(self._kill_after, HASTE, index, child)
+
+    async def _keep(self, index: int) -> None:
+        """Run API process ``index``, again and again, until told to stop or it dies too often."""
+        restarts = Restarts()
+        while not self._stopping.is_set():
+            child = await self._run_child(index)
+            if self._stopping.is_set():
+                log.info("server.ended", index=index, fate=child.fate)
+                break
+            delay = restarts.after_death(time.monotonic())
+            self._emit(Died(index, child.pid, child.fate, delay))
+            log.error("server.died", index=index, fate=child.fate, restart_in=delay)
+            if delay is None:
+                self._owner.give_up(f"API process {index} keeps dying ({child.fate})")
+                break
+            self.restarts[index] += 1
+            with anyio.move_on_after(delay):
+                await self._stopping.wait()
+
+    async def _run_child(self, index: int) -> Child:
+        """Start API process ``index`` and return it when it has ended."""
+        fds = tuple(sock.fileno() for sock in self._listeners.groups[index])
+        child = Child.start(self._command, fds)
+        child.post(
+            control.Configure(self._settings, self.sources, index, fds, os.getpid(), self.expected)
+        )
+        self.running[index] = child
+        self._emit(Started(index, child.pid))
+        self._owner.introduce(index, child)
+        try:
+            await child.attend(partial(self._hear, index, child))
+        finally:
+            del self.running[index]
+            self._tell_readiness()
+        return child
+
+    def _hear(self, index: int, child: Child, message: control.Report) -> None:
+        match message:
+            case control.ModelChanged(model, state, detail):
+                self._emit(ModelChanged(index, model, state, detail))
+            case control.Serving():
+                child.serving = True
+                self._emit(Serving(index, self.urls))
+            case control.Ready():
+                child.ready = True
+                self._tell_readiness()
+            case control.NotReady():
+                child.ready = False
+                self._tell_readiness()
+            case control.Drained(aborted):
+                self.aborted += aborted
+            case _:
+                self._owner.hear(child, message)
+
+    def _tell_readiness(self) -> None:
+        ready = len(self.running) == len(self._listeners.groups) and all(
+            child.ready for child in self.running.values()
+        )
+        if ready != self._ready:
+            self._ready = ready
+            self._emit(Ready() if ready else NotReady())
+
+    async def _kill_after(self, seconds: float, index: int, child: Child) -> None:
+        if await child.kill_after(seconds):
+            self._emit(Killed(index, child.pid))
+            log.error("server.killed", index=index, pid=child.pid)
+
+
+class Owner(Protocol):
+    """What `ApiProcesses` asks of whoever runs it."""
+
+    def introduce(self, index: int, child: Child) -> None:
+        """Tell a new API process what happened before it came."""
+
+    def hear(self, child: Child, message: control.Report) -> None:
+        """Take a message that is about the whole instance."""
+
+    def give_up(self, reason: str) -> None:
+        """End the instance: an API process dies too often."""

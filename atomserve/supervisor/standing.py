@@ -1,0 +1,50 @@
+"""What all API processes have to know of a model that workers serve, a new one included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from atomserve import control
+from atomserve.supervisor.api_processes import ApiProcesses
+from atomserve.supervisor.children import Child
+from atomserve.supervisor.events import Event, ModelChanged
+
+
+class Standing:
+    """One model's offer and state, told once per change."""
+
+    def __init__(self, apis: ApiProcesses, emit: Callable[[Event], None]) -> None:
+        self.model = ""
+        """Its name; empty until there is an offer."""
+        self.state = ""
+        self.detail = ""
+        self._apis = apis
+        self._emit = emit
+        self._offer: control.Offer | None = None
+
+    def __repr__(self) -> str:
+        return f"<Standing of {self.model}: {self.state}>"
+
+    def offer(self, offer: control.Offer) -> None:
+        """Tell what workers will serve, if that is new."""
+        if offer != self._offer:
+            self.model = offer.model
+            self._offer = offer
+            self._apis.post(offer)
+
+    def become(self, state: str, detail: str = "") -> None:
+        """Tell how the model is doing, if that is new."""
+        if self._offer is not None and (state, detail) != (self.state, self.detail):
+            self.state, self.detail = state, detail
+            self._apis.post(control.ModelState(self.model, state, detail))
+            self._emit(ModelChanged(None, self.model, state, detail))
+
+    def repeat_offer(self, child: Child) -> None:
+        """Tell a new API process what workers serve."""
+        if self._offer is not None:
+            child.post(self._offer)
+
+    def repeat_state(self, child: Child) -> None:
+        """Tell a new API process how the model is doing."""
+        if self._offer is not None:
+            child.post(control.ModelState(self.model, self.state, self.detail))

@@ -1,0 +1,129 @@
+"""What the instance and each of its processes are doing, gathered at the moment of the question."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import anyio
+import msgspec
+
+from atomserve import control
+from atomserve.supervisor.api_processes import ApiProcesses
+from atomserve.supervisor.children import Child
+from atomserve.supervisor.worker import Worker
+from atomserve.supervisor.workers import WorkerGroup
+
+PATIENCE = 1.0
+"""Seconds that a child gets to say what it is doing; a busy plugin may not let its worker speak."""
+
+Documents = dict[Child, msgspec.Raw]
+
+
+class Surveys:
+    """Answers who asks; whoever asks while the children are being asked gets the same answer."""
+
+    def __init__(self, apis: ApiProcesses, groups: Sequence[WorkerGroup]) -> None:
+        self._apis = apis
+        self._groups = groups
+        self._started = time.time()
+        self._began = time.monotonic()
+        self._asking: list[tuple[Child, int]] = []
+
+    def __repr__(self) -> str:
+        return f"<Surveys: {len(self._asking)} asking>"
+
+    async def answer(self, child: Child, number: int) -> None:
+        """Ask every child, and send ``child`` what they say as the answer to ``number``."""
+        self._asking.append((child, number))
+        if len(self._asking) > 1:
+            return
+        documents = await self._ask()
+        report = msgspec.json.encode(self._report(documents))
+        if len(report) > control.MAX_FRAME // 2:
+            report = msgspec.json.encode(self._report({}))
+        asking, self._asking = self._asking, []
+        for asker, asked in asking:
+            asker.post(control.Surveyed(asked, msgspec.Raw(report)))
+
+    async def _ask(self) -> Documents:
+        documents: Documents = {}
+
+        async def ask(child: Child) -> None:
+            documents[child] = await child.survey()
+
+        # One that still imports does not listen.
+        children = [child for child in self._apis.running.values() if child.serving]
+        for group in self._groups:
+            children += [worker.child for worker in group.workers if worker.state != "starting"]
+        with anyio.move_on_after(PATIENCE):
+            async with anyio.create_task_group() as tasks:
+                for child in children:
+                    tasks.start_soon(ask, child)
+        return documents
+
+    def _report(self, documents: Documents) -> dict[str, Any]:
+        return {
+            "instance": {
+                "pid": os.getpid(),
+                "started": self._started,
+                "uptime": round(time.monotonic() - self._began, 3),
+                "rss": resident(os.getpid()),
+            },
+            "api_processes": [
+                {
+                    "index": index,
+                    "pid": child.pid,
+                    "ready": child.ready,
+                    "restarts": self._apis.restarts[index],
+                    "rss": resident(child.pid),
+                    "counters": documents.get(child),
+                }
+                for index, child in sorted(self._apis.running.items())
+            ],
+            "models": {
+                group.standing.model: _model(group, documents)
+                for group in self._groups
+                if group.standing.model
+            },
+        }
+
+
+def resident(pid: int) -> int | None:
+    """Return the resident memory of a process in bytes, if it still runs and the system says."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as statm:
+            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return None
+
+
+def _model(group: WorkerGroup, documents: Documents) -> dict[str, Any]:
+    spares = group.spares
+    rows = [
+        _worker(worker, documents) | {"restarts": max(0, group.slots[worker.slot].restarts)}
+        for worker in group.workers
+        if worker not in spares
+    ]
+    missing = {slot.index for slot in group.slots} - {row["slot"] for row in rows}
+    rows += [{"slot": index, "pid": None, "state": "restarting"} for index in missing]
+    return {
+        "state": group.standing.state,
+        "detail": group.standing.detail,
+        "slots": sorted(rows, key=lambda row: row["slot"]),
+        "spares": [_worker(worker, documents) for worker in spares],
+        "restarts": dict(group.restarts),
+    }
+
+
+def _worker(worker: Worker, documents: Documents) -> dict[str, Any]:
+    return {
+        "slot": worker.slot,
+        "pid": worker.pid,
+        "state": worker.state,
+        "rss": resident(worker.pid),
+        "started": worker.started,
+        "document": documents.get(worker.child),
+    }

@@ -1,0 +1,166 @@
+"""One worker process as the supervisor sees it, and the slot that it is in."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import anyio
+import structlog
+
+from atomserve import control
+from atomserve.settings import Settings
+from atomserve.supervisor.children import HASTE, Child
+from atomserve.supervisor.output import Output
+
+LAST_WORDS = 0.5
+"""Seconds that a hung worker gets to write where it hangs, before it is killed."""
+
+log = structlog.get_logger("atomserve.supervisor")
+
+
+class Worker:
+    """A running worker: what it has said of itself, and why it ends.
+
+    ``settled`` tells that it has loaded or ended, ``leaving`` that its slot needs another.
+    """
+
+    def __init__(self, child: Child, number: int) -> None:
+        self.child = child
+        self.number = number
+        self.slot = number
+        self.model = ""
+        self.state: Literal["starting", "loading", "ready", "retiring", "ended"] = "starting"
+        self.dismissed = False
+        """Whether its end was ordered, and is no reason to give the model up."""
+        self.doomed = False
+        """Whether it is being killed, because it hung or its job was cancelled."""
+        self.cause = "died"
+        self.detail = ""
+        self.began = anyio.current_time()
+        self.started = time.time()
+        self.startup = anyio.CancelScope()
+        self.settled = anyio.Event()
+        self.leaving = anyio.Event()
+
+    @classmethod
+    def start(
+        cls, command: Sequence[str], settings: Settings, source: Any, *, number: int, log_fd: int
+    ) -> Worker:
+        """Start a process for ``source``; ``number`` decides its devices.
+
+        Raises:
+            OSError: the system cannot start one more process.
+        """
+        child = Child.start(command, (log_fd,), captured=True)
+        child.post(control.ConfigureWorker(settings, source, number, log_fd, os.getpid()))
+        return cls(child, number)
+
+    def __repr__(self) -> str:
+        return f"<Worker {self.pid} in slot {self.slot}: {self.state}>"
+
+    @property
+    def pid(self) -> int:
+        return self.child.pid
+
+    @property
+    def serving(self) -> bool:
+        return self.state in ("ready", "retiring")
+
+    @property
+    def reason(self) -> str:
+        """Why it ended, in one line."""
+        if self.detail:
+            return self.detail
+        if self.child.killed_by_stranger:
+            return f"{self.child.fate}: out of memory?"
+        return self.child.fate
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """Which one it is, for the log."""
+        return {"model": self.model, "slot": self.slot, "pid": self.pid}
+
+    async def attend(self, hear: Callable[[control.Report], None]) -> None:
+        """Listen to it, and log what its plugin writes, until it has ended."""
+        output = Output(self.child.outputs, self._whose)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(output.follow)
+            await self.child.attend(hear)
+            tasks.cancel_scope.cancel()
+        output.finish()
+        self.child.close_outputs()
+        self.state = "ended"
+
+    async def settle(self, startup_timeout: float) -> None:
+        """Return when it has loaded or ended; what takes too long is killed."""
+        self.startup.deadline = self.began + startup_timeout
+        with self.startup:
+            await self.settled.wait()
+        if not self.settled.is_set():
+            limit = self.startup.deadline - self.began
+            self.cause = "startup_timeout"
+            self.detail = f"not loaded within startup_timeout ({limit:g} s)"
+            self.child.kill()
+            await self.settled.wait()
+
+    async def retire(self, patience: float) -> None:
+        """Let it end its jobs, unload and leave; kill it when ``patience`` seconds have passed."""
+        self.dismissed = True
+        if self.serving:
+            self.state = "retiring"
+            self.child.post(control.Retire())
+            killed = await self.child.kill_after(patience)
+        else:  # it has nothing to unload, and may be deaf in a load
+            killed = await self.stop()
+        if killed:
+            log.warning("worker.killed", **self.facts)
+
+    async def stop(self) -> bool:
+        """End it at once; return whether it had to be killed."""
+        self.dismissed = True
+        self.child.post(control.Stop())
+        return await self.child.kill_after(HASTE)
+
+    async def end_hung(self, cause: str) -> None:
+        """Have it write where it hangs, unless its job was only cancelled, and kill it."""
+        self.doomed = True
+        self.cause = cause
+        if cause == "cancelled":
+            self.dismissed = True
+            self.child.kill()
+            return
+        log.error("worker.hung", **self.facts)
+        self.detail = "hung: it did not end a job in time"
+        self.child.send_signal(signal.SIGABRT)
+        await self.child.kill_after(LAST_WORDS)
+
+    def _whose(self) -> dict[str, object]:
+        return {"model": self.model, "slot": self.slot}
+
+
+class Slot:
+    """The place of one worker; ``number`` is what the next process in it is started with."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.number = index
+        self.worker: Worker | None = None
+        self.restarts = -1
+
+    def __repr__(self) -> str:
+        return f"<Slot {self.index}: {self.worker}>"
+
+    @property
+    def serving(self) -> bool:
+        return self.worker is not None and self.worker.serving
+
+    def seat(self, worker: Worker) -> Worker | None:
+        """Put ``worker`` in the place of another; return that one if it still runs."""
+        old, self.worker = self.worker, worker
+        worker.slot = self.index
+        self.restarts += 1
+        return old if old is not None and old.state != "ended" else None

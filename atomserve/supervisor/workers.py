@@ -1,0 +1,331 @@
+"""The workers of one source: started, linked to every API process, replaced, ended."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol
+
+import anyio
+import anyio.abc
+import msgspec
+import structlog
+
+from atomserve import control
+from atomserve.engine.options import Options
+from atomserve.plugins import Source
+from atomserve.settings import ModelSettings, Settings
+from atomserve.supervisor.api_processes import ApiProcesses
+from atomserve.supervisor.children import HASTE, Child
+from atomserve.supervisor.events import Event, WorkerEnded, WorkerStarted
+from atomserve.supervisor.links import link
+from atomserve.supervisor.restarts import Restarts
+from atomserve.supervisor.standing import Standing
+from atomserve.supervisor.worker import Slot, Worker
+
+EXIT_CONFIG = 2
+"""A setting or plugin is wrong."""
+
+log = structlog.get_logger("atomserve.supervisor")
+
+
+class Instance(Protocol):
+    """What a `WorkerGroup` asks of whoever runs it."""
+
+    def claim(self, model: str, source: Source) -> bool:
+        """Take the name ``model``; False if another has it, which ends the instance."""
+
+    def fail(self, message: str, exit_code: int) -> None:
+        """End the instance at once."""
+
+
+class WorkerGroup:
+    """Keeps the workers of one source: as many as its model has slots, and its spare."""
+
+    def __init__(
+        self,
+        source: Source,
+        settings: Settings,
+        command: Sequence[str],
+        *,
+        apis: ApiProcesses,
+        instance: Instance,
+        emit: Callable[[Event], None],
+        log_fd: int,
+    ) -> None:
+        self.source = source
+        self.standing = Standing(apis, emit)
+        self.slots = [Slot(0)]
+        self.workers: list[Worker] = []
+        """All that run: starting, serving, spare and retiring."""
+        self.restarts: Counter[str] = Counter()
+        """Workers that were replaced, by the cause."""
+        self._settings = settings
+        self._start_worker = partial(Worker.start, command, settings, source, log_fd=log_fd)
+        self._apis = apis
+        self._instance = instance
+        self._emit = emit
+        named = settings.models.get(source.name or "", ModelSettings())
+        self._options = Options(startup_timeout=named.startup_timeout or Options().startup_timeout)
+        self._limit = Restarts()
+        self._not_before = 0.0
+        self._begun = self._complete = False
+        self._spare: Worker | None = None
+        self._spare_number = 0
+        self._spare_gone = anyio.Event()
+        self._tired: deque[Worker] = deque()
+        self._recycling: Worker | None = None
+        self._over = anyio.Event()
+        self._tasks: anyio.abc.TaskGroup
+
+    def __repr__(self) -> str:
+        return f"<WorkerGroup {self.name}: {self.standing.state}, {self.workers}>"
+
+    @property
+    def name(self) -> str:
+        """The model's name, or what comes nearest to it."""
+        return self.standing.model or self.source.name or self.source.spec
+
+    @property
+    def spares(self) -> list[Worker]:
+        """The workers that wait to replace another, or will."""
+        places = {slot.number for slot in self.slots}
+        return [
+            worker
+            for worker in self.workers
+            if worker.number not in places and worker.state != "retiring"
+        ]
+
+    async def run(self) -> None:
+        """Keep the workers until they are told to stop, or die too often."""
+        async with anyio.create_task_group() as self._tasks:
+            self._tasks.start_soon(self._keep, self.slots[0])
+
+    def introduce(self, index: int, child: Child) -> None:
+        """Tell a new API process all that the others know."""
+        self.standing.repeat_offer(child)
+        for slot in self.slots:
+            self._link(slot, index, child)
+        self.standing.repeat_state(child)
+
+    def replace_hung(self, message: control.Hung) -> None:
+        """Put another in the place of a worker that must be killed, if it still runs."""
+        wanted = (message.slot, message.pid)
+        for worker in self.workers:
+            if (worker.slot, worker.pid) == wanted and not worker.doomed:
+                self._tasks.start_soon(worker.end_hung, message.reason)
+                if self._spare is not None:
+                    worker.leaving.set()
+
+    def finish(self) -> None:
+        """Let every worker unload and leave: no API process is left that could use it."""
+        self._over.set()
+        for worker in self.workers:
+            self._tasks.start_soon(worker.retire, self._settings.unload_timeout + HASTE)
+
+    def stop(self) -> None:
+        """End every worker at once."""
+        self._over.set()
+        for worker in self.workers:
+            self._tasks.start_soon(worker.stop)
+
+    async def _keep(self, slot: Slot) -> None:
+        """Keep a worker in ``slot``, one after another."""
+        while (worker := self._take_spare(slot) or await self._load(slot.number)) is not None:
+            old = slot.seat(worker)
+            for index, child in self._apis.running.items():
+                self._link(slot, index, child)
+            self._tell_state()
+            if old is not None and old is self._recycling:
+                self._tasks.start_soon(self._retire, old)
+            await worker.leaving.wait()
+
+    async def _keep_spare(self) -> None:
+        """Keep one more loaded worker, which waits."""
+        while (worker := await self._load(self._spare_number)) is not None:
+            self._spare, self._spare_gone = worker, anyio.Event()
+            await self._spare_gone.wait()
+
+    def _take_spare(self, slot: Slot) -> Worker | None:
+        """Return the spare, whose successor will have the number that ``slot`` has now."""
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            self._spare_number, slot.number = slot.number, spare.number
+            self._spare_gone.set()
+        return spare
+
+    async def _load(self, number: int) -> Worker | None:
+        """Start workers until one has loaded; None when there shall be none any more."""
+        while not self._over.is_set():
+            if (pause := self._not_before - time.monotonic()) > 0:
+                with anyio.move_on_after(pause):
+                    await self._over.wait()
+            elif (worker := self._start(number)) is not None:
+                await worker.settle(self._options.startup_timeout)
+                if worker.serving:
+                    return worker
+        return None
+
+    def _start(self, number: int) -> Worker | None:
+        """Start one worker; one that cannot be started has died."""
+        try:
+            worker = self._start_worker(number=number)
+        except OSError as exc:
+            self._bear_death(WorkerEnded(self.name, number, 0, "died", str(exc), None))
+            return None
+        worker.model = self.name
+        self.workers.append(worker)
+        self._emit(WorkerStarted(self.name, number, worker.pid))
+        self._tasks.start_soon(self._attend, worker)
+        return worker
+
+    async def _attend(self, worker: Worker) -> None:
+        await worker.attend(partial(self._hear, worker))
+        self._bury(worker)
+
+    def _hear(self, worker: Worker, message: control.Report) -> None:
+        match message:
+            case control.Described():
+                self._describe(worker, message)
+            case control.Loaded(seconds):
+                worker.state = "ready"
+                worker.settled.set()
+                log.info("worker.loaded", **worker.facts, seconds=round(seconds, 3))
+            case control.Broken(detail):
+                worker.cause, worker.detail = "broken", detail
+            case control.Fatal(text, exit_code) if not self._begun:
+                worker.dismissed = True
+                self._instance.fail(text, exit_code)
+            case control.Fatal(text, _):
+                worker.cause, worker.detail = "broken", text
+            case control.Tired(reason) if any(slot.worker is worker for slot in self.slots):
+                worker.cause = reason
+                self._tired.append(worker)
+                self._recycle_next()
+
+    def _describe(self, worker: Worker, message: control.Described) -> None:
+        """Learn what ``worker`` serves, and tell the API processes if that is new."""
+        if self._over.is_set() or not (self._begun or self._begin(message)):
+            return
+        worker.model = message.model
+        if message.model != (self.standing.model or message.model):
+            worker.detail = f"it calls itself {message.model} now, not {self.standing.model}"
+            worker.child.kill()
+            return
+        worker.state = "loading"
+        worker.startup.deadline = worker.began + message.options.startup_timeout
+        self._options = message.options
+        self.standing.offer(control.Offer(message.model, message.signature, message.options))
+        self._tell_state()
+
+    def _begin(self, message: control.Described) -> bool:
+        """Decide at the first description where the wrapper runs, and how often."""
+        options = message.options
+        if options.executor == "thread":
+            self.stop()
+            self._apis.host(self.source)
+            return False
+        if not self._instance.claim(message.model, self.source):
+            return False
+        self._begun = True
+        # All slots lost at once are one misfortune, and no reason to give the model up.
+        self._limit.most = max(self._limit.most, options.slots)
+        for index in range(1, options.slots):
+            self.slots.append(Slot(index))
+            self._tasks.start_soon(self._keep, self.slots[index])
+        if options.spares:
+            self._spare_number = options.slots
+            self._tasks.start_soon(self._keep_spare)
+        return True
+
+    def _link(self, slot: Slot, index: int, child: Child) -> None:
+        """Connect the worker in ``slot`` with API process ``index``."""
+        worker = slot.worker
+        if worker is None or not worker.serving:
+            return
+        order = control.Link(self.standing.model, slot.index, worker.pid, index)
+        try:
+            link(order, child, worker.child)
+        except OSError as exc:
+            worker.detail = f"not linked: {exc}"
+            worker.child.kill()
+
+    def _recycle_next(self) -> None:
+        """Replace the next worker that asked for it, unless another is being replaced."""
+        while self._tired and self._recycling is None:
+            worker = self._tired.popleft()
+            if worker.state == "ready" and not worker.doomed:
+                self._recycling = worker
+                log.info("worker.recycled", **worker.facts, reason=worker.cause)
+                worker.leaving.set()
+
+    async def _retire(self, worker: Worker) -> None:
+        """Let ``worker`` end its jobs and leave."""
+        if worker.serving:
+            self._apis.post(control.Unlink(self.standing.model, worker.slot, worker.pid))
+        options = self._options
+        longest = max(options.timeout, options.stream_timeout or 0.0)
+        await worker.retire(longest + options.grace + options.unload_timeout)
+
+    def _bury(self, worker: Worker) -> None:
+        """Forget a worker that has ended, and let the next one come."""
+        self.workers.remove(worker)
+        ordered = worker.dismissed or self._over.is_set()
+        cause = "stopped" if self._over.is_set() else worker.cause
+        if self.standing.model:
+            fate = worker.child.fate
+            self._apis.post(control.Lost(self.standing.model, worker.slot, worker.pid, fate))
+        end = WorkerEnded(self.name, worker.slot, worker.pid, cause, worker.reason, None)
+        if ordered:
+            self._emit(end)
+            log.info("worker.ended", **worker.facts, cause=cause, reason=worker.reason)
+        else:
+            self._bear_death(end)
+        if not self._over.is_set():
+            self.restarts[cause] += 1
+        if worker is self._spare:
+            self._spare = None
+            self._spare_gone.set()
+        if worker is self._recycling:
+            self._recycling = None
+            self._recycle_next()
+        self._tell_state(worker.reason)
+        worker.settled.set()
+        worker.leaving.set()
+
+    def _bear_death(self, end: WorkerEnded) -> None:
+        """Decide when the next worker is started, or that there is none."""
+        delay = self._limit.after_death(time.monotonic())
+        end = msgspec.structs.replace(end, restart_in=delay)
+        self._emit(end)
+        facts = msgspec.structs.asdict(end)
+        log.error("worker.died", **facts)
+        if delay is None:
+            self._give_up(end.reason)
+        else:
+            self._not_before = time.monotonic() + delay
+
+    def _give_up(self, reason: str) -> None:
+        """Serve this model no more; the others go on."""
+        if not self._begun:
+            text = f"{self.source}: its process ends before it is imported: {reason}"
+            self._instance.fail(text, EXIT_CONFIG)
+            return
+        self._over.set()
+        self.standing.become("failed", reason)
+        for worker in self.workers:
+            self._tasks.start_soon(self._retire, worker)
+
+    def _tell_state(self, detail: str = "") -> None:
+        """Ready is a model that had a worker in every slot once, and has one in any now."""
+        standing = self.standing
+        if self._over.is_set():
+            return
+        serving = [slot for slot in self.slots if slot.serving]
+        self._complete = self._complete or len(serving) == len(self.slots)
+        if serving and self._complete:
+            standing.become("ready")
+        else:
+            standing.become("loading", detail or standing.detail)
