@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
 
+import anyio
 import msgspec
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -134,6 +135,8 @@ class App:
                 tell = partial(self._tell_hung, name)
                 self._workers[name] = ProcessBackend(found, options, tell)
                 self.add(name, self._workers[name])
+            case control.Host(source):
+                await self._host(msgspec.convert(source, Source))
             case control.Link(name, slot, pid):
                 frames, side = sockets
                 await self._workers[name].link(slot, pid, frames, side)
@@ -141,6 +144,15 @@ class App:
                 self._workers[name].unlink(pid)
             case control.ModelState(name, "failed", detail):
                 self._workers[name].fail(detail)
+
+    async def _host(self, source: Source) -> None:
+        cls = await anyio.to_thread.run_sync(partial(load_class, source, base=Wrapper))
+        name = served_name(source, cls)
+        self.add(name, thread_backend(name, cls, self._settings))
+
+    def remote(self, model: str) -> bool:
+        """Say whether workers serve ``model``."""
+        return model in self._workers
 
     def _tell_hung(self, model: str, slot: int, pid: int, reason: str) -> None:
         self.report(control.Hung(model, slot, pid, reason))

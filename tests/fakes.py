@@ -40,6 +40,9 @@ class FakeApplication:
     def begin_drain(self) -> None:
         self.draining, self.ready = True, False
 
+    def remote(self, model: str) -> bool:
+        return False
+
     def abort(self) -> None:
         self.aborted.set()
 

@@ -51,6 +51,9 @@ class Application(Protocol):
     def abort(self) -> None:
         """Answer everything in flight with 503 ``draining``."""
 
+    def remote(self, model: str) -> bool:
+        """Say whether workers serve ``model``."""
+
     async def obey(self, order: control.Order, sockets: Sequence[socket.socket]) -> None:
         """Do what the supervisor says of workers."""
 
@@ -175,7 +178,8 @@ class ApiProcess:
         lifeline.leave(code)
 
     def _tell_change(self, model: str, state: str, detail: str) -> None:
-        self._channel.post(control.ModelChanged(model, state, detail))
+        if not self._app.remote(model):  # of those the supervisor knows more
+            self._channel.post(control.ModelChanged(model, state, detail))
         self._tell_readiness()
 
     def _tell_readiness(self) -> None:
