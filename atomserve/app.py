@@ -142,8 +142,10 @@ class App:
                 await self._workers[name].link(slot, pid, frames, side)
             case control.Unlink(name, _, pid):
                 self._workers[name].unlink(pid)
-            case control.ModelState(name, "failed", detail):
-                self._workers[name].fail(detail)
+            case control.Lost(name, _, pid):
+                self._workers[name].cut(pid)
+            case control.ModelState(name, state, detail):
+                self._workers[name].become(state, detail)
 
     async def _host(self, source: Source) -> None:
         cls = await anyio.to_thread.run_sync(partial(load_class, source, base=Wrapper))

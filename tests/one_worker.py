@@ -69,6 +69,7 @@ class Instance:
         frames[1].close()
         side[1].close()
         await self.backend.link(slot, process.pid, frames[0], side[0])
+        self.backend.become("ready", "")
 
     async def _listen(
         self,

@@ -93,6 +93,11 @@ class Link(asyncio.Protocol):
             self._flush()
             self._transport.close()
 
+    def abort(self) -> None:
+        """End the link at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are none by class
 
@@ -105,8 +110,7 @@ class Link(asyncio.Protocol):
                     self._on_frame(frame)
         except (BrokenFrame, ValueError, LookupError, OSError) as exc:
             log.error("link.nonsense", error=repr(exc))
-            assert self._transport is not None
-            self._transport.abort()
+            self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None

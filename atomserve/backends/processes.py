@@ -195,6 +195,10 @@ class ProcessSlot:
         if not self._jobs:
             self._link.close()
 
+    def cut(self) -> None:
+        """End the link at once."""
+        self._link.abort()
+
     def unshare(self, segment: int) -> None:
         """A segment of the model's arena is gone."""
         self._link.unshare(segment)
@@ -325,7 +329,7 @@ class ProcessBackend:
         self.slots: list[ProcessSlot] = []
         self.arena = Arena(REQUESTS, self._unshare)
         self._hosted = anyio.Event()
-        self._first = anyio.Event()
+        self._settled = anyio.Event()
         self._over = anyio.Event()
         self._detail = ""
         self._host: Host
@@ -333,10 +337,10 @@ class ProcessBackend:
 
     @asynccontextmanager
     async def open(self, host: Host) -> AsyncIterator[ProcessBackend]:
-        """Wait for the first worker; the supervisor ends them."""
+        """Wait until the supervisor says that every slot has loaded; it ends them, too."""
         self._host = host
         self._hosted.set()
-        await self._first.wait()
+        await self._settled.wait()
         if self._over.is_set():
             raise PluginError(self._detail)
         yield self
@@ -352,7 +356,6 @@ class ProcessBackend:
         worker = ProcessSlot(self, self._host, slot, pid, side)
         await worker.open(frames)
         self.slots.append(worker)
-        self._first.set()
         self._host.on_room()
 
     def unlink(self, pid: int) -> None:
@@ -361,11 +364,19 @@ class ProcessBackend:
             if slot.pid == pid:
                 slot.retire()
 
-    def fail(self, detail: str) -> None:
-        """The supervisor has given the model up."""
-        self._detail = detail
-        self._over.set()
-        self._first.set()
+    def cut(self, pid: int) -> None:
+        """A worker has ended, even if something that it started holds its link open."""
+        for slot in self.slots:
+            if slot.pid == pid:
+                slot.cut()
+
+    def become(self, state: str, detail: str) -> None:
+        """The supervisor says how the model is doing; failed is for good."""
+        if state == "failed":
+            self._detail = detail
+            self._over.set()
+        if state in ("ready", "failed"):
+            self._settled.set()
 
     def remove(self, slot: ProcessSlot) -> None:
         """A worker is gone."""

@@ -91,7 +91,7 @@ class Progress:
         self._turn(())
         self._say("Ready. Each answers POST requests:")
         base = f"{self._urls[0] if self._urls else ''}{self._settings.prefix}"
-        ready = [model for model, state in self._states.items() if state == "ready"]
+        ready = sorted(model for model, state in self._states.items() if state == "ready")
         widest = max(map(len, [*ready, "docs"]), default=0)
         for model in ready:
             self._say(f"  {model:{widest}}  {base}/v1/models/{model}/predict")

@@ -74,8 +74,8 @@ class Engine:
         self._watchers.append(watcher)
 
     def states(self) -> dict[str, tuple[str, str]]:
-        """Return each model's state and detail."""
-        return {model.name: (model.state, model.detail) for model in self.models.values()}
+        """Return each model's state and detail, by name."""
+        return {name: (model.state, model.detail) for name, model in sorted(self.models.items())}
 
     @property
     def started(self) -> bool:

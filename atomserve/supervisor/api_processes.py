@@ -125,7 +125,7 @@ class ApiProcesses:
         while not self._stopping.is_set():
             child = await self._run_child(index)
             if self._stopping.is_set():
-                log.info("server.ended", index=index, fate=child.fate)
+                log.debug("server.ended", index=index, fate=child.fate)
                 break
             delay = restarts.after_death(time.monotonic())
             self._emit(Died(index, child.pid, child.fate, delay))

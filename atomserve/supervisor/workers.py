@@ -280,7 +280,8 @@ class WorkerGroup:
         end = WorkerEnded(self.name, worker.slot, worker.pid, cause, worker.reason, None)
         if ordered:
             self._emit(end)
-            log.info("worker.ended", **worker.facts, cause=cause, reason=worker.reason)
+            tell = log.debug if cause == "stopped" else log.info
+            tell("worker.ended", **worker.facts, cause=cause, reason=worker.reason)
         else:
             self._bear_death(end)
         if not self._over.is_set():

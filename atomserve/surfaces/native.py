@@ -126,7 +126,9 @@ def routes(engine: Engine, prefix: str) -> list[Route]:
     """Return the routes that list and describe models."""
 
     async def listing(_: Request) -> Response:
-        return _json({"models": [describe(m, full=False) for m in engine.models.values()]})
+        return _json(
+            {"models": [describe(m, full=False) for _, m in sorted(engine.models.items())]}
+        )
 
     async def one(request: Request) -> Response:
         return _json(describe(engine.model(request.path_params["name"]), full=True))
