@@ -14,7 +14,7 @@ NPY = "application/x-npy"
 OCTETS = "application/octet-stream"
 
 REQUEST_TYPES: Mapping[Kind, tuple[str, ...]] = {
-    "image": ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp", "image/tiff"),
+    "image": ("image/png", "image/jpeg", "image/webp", "image/bmp"),
     "audio": ("audio/wav", "audio/flac", "audio/ogg"),
     "video": ("video/mp4", "video/webm", "video/x-matroska", "video/quicktime"),
     "tensor": (NPY,),
