@@ -28,6 +28,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     env: dict[str, str] = {}
     max_memory: int | None = None
     max_requests: int | None = None
+    crash_limit: str = "5/60s"
     spares: int = 0
     unload_timeout: float = 5.0
 
