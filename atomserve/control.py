@@ -88,6 +88,10 @@ class Host(msgspec.Struct, frozen=True, tag=True):
     source: Any
 
 
+class Serve(msgspec.Struct, frozen=True, tag=True):
+    """To an API process: accept connections; what there was to say of the models has been said."""
+
+
 class ModelState(msgspec.Struct, frozen=True, tag=True):
     """To an API process: how a model that workers serve is doing; failed is for good."""
 
@@ -154,6 +158,7 @@ Order = (
     | Stop
     | Offer
     | Host
+    | Serve
     | ModelState
     | Link
     | Unlink

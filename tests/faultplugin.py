@@ -233,6 +233,7 @@ class FaultStream(Wrapper):
         if act == "unwritable":
             yield object()
         if act == "kill":
+            time.sleep(0.2)  # what was said has left
             os.kill(os.getpid(), signal.SIGKILL)
         while act == "forever":
             time.sleep(0.001)

@@ -13,7 +13,7 @@ from typing import Any
 import live
 import psutil
 from load import Answer, Caller
-from snap import Snapshot, kind_of, snapshot
+from snap import Snapshot, differences, kind_of, snapshot
 
 PLUGIN = Path(__file__).parent / "faultplugin.py"
 
@@ -24,16 +24,20 @@ drain_delay = 0
 
 
 class Instance:
-    """One running instance; ``calls`` is a connection to it."""
+    """One running instance."""
 
     def __init__(self, server: live.Live) -> None:
         self.server = server
         self.port = server.port
-        self.calls = Caller(self.port)
         self.pid = server.process.pid
 
     def ask(self, model: str, *fields: str, **inputs: Any) -> Answer:
-        return self.calls.ask(model, *fields, **inputs)
+        """Ask on a new connection."""
+        caller = Caller(self.port)
+        try:
+            return caller.ask(model, *fields, **inputs)
+        finally:
+            caller.close()
 
     def children(self, kind: str) -> list[psutil.Process]:
         """Return the API processes (``api``) or workers (``worker``) that run now."""
@@ -57,7 +61,8 @@ class Instance:
 
     def errors(self) -> list[dict[str, Any]]:
         """Return what the log has at ERROR, and what is no record at all."""
-        lines = [line for line in list(self.server.logged) if not line.startswith("{")]
+        # What is told to people on a terminal is indented.
+        lines = [line for line in list(self.server.logged) if not line.startswith(("{", "  "))]
         records = [
             json.loads(line)
             for line in list(self.server.logged)
@@ -80,12 +85,15 @@ class Instance:
             within=within,
         )
 
-    def readiness(self, path: str = "/readyz") -> int:
+    def get(self, path: str) -> Answer:
         caller = Caller(self.port)
         try:
-            return caller.get(path).status
+            return caller.get(path)
         finally:
             caller.close()
+
+    def readiness(self, path: str = "/readyz") -> int:
+        return self.get(path).status
 
     def await_readiness(self, status: int, *, within: float) -> float:
         """Return when the readiness is ``status``, and how long that took."""
@@ -97,6 +105,18 @@ class Instance:
         """Look for the leak gate; errors of the events ``expected`` do not count."""
         errors = [error for error in self.errors() if error["event"] not in expected]
         return snapshot(self.pid, errors)
+
+    def settled(self, *expected: str) -> Snapshot:
+        """Look again and again until nothing changes: connections end after their clients."""
+        seen = [self.snapshot(*expected)]
+
+        def same() -> bool:
+            time.sleep(0.2)
+            seen.append(self.snapshot(*expected))
+            return not differences(seen[-2], seen[-1]) and not differences(seen[-1], seen[-2])
+
+        await_that(same, within=10.0)
+        return seen[-1]
 
     def kill(self, pid: int, number: int = 9) -> float:
         os.kill(pid, number)
@@ -127,11 +147,7 @@ def starting(
     with live.running(
         folder, *plugins(models), *arguments, toml=QUIET + toml, prefix=prefix
     ) as server:
-        instance = Instance(server)
-        try:
-            yield instance
-        finally:
-            instance.calls.close()
+        yield Instance(server)
 
 
 @contextmanager

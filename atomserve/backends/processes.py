@@ -308,6 +308,7 @@ class ProcessSlot:
         for timer in self._graces.values():
             timer.cancel()
         last = -1 if self._ledger is None else _NUMBER.unpack_from(self._ledger.data)[0]
+        self._ledger = None  # its memory, before a garbage collector comes by
         jobs, self._jobs = self._jobs, {}
         self._numbers.clear()
         for body in self._leases.values():

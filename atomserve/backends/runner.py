@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -22,6 +23,8 @@ from atomserve.signature import Contract, Signature
 from atomserve.wrapper import Example, Wrapper
 
 log = structlog.get_logger("atomserve.backends")
+
+_END = object()
 
 
 def _as_it_is(value: Any) -> Any:
@@ -159,18 +162,20 @@ class Runner:
         return self._method(*values[:count], **keywords)
 
     def _each(self, start: Callable[[], Iterator[Any]], form: AnswerForm) -> Generator[Answer]:
-        produced: Any = ()
+        # A GeneratorExit of the plugin's own is not the one that ends us.
+        produced = self._guarded(lambda: iter(start()))
         try:
-            produced = start()
-            for value in produced:
+            while (value := self._guarded(partial(next, produced, _END))) is not _END:
                 yield self._codec.encode(value, form)
-        except GeneratorExit:
-            raise
-        except BaseException as exc:
-            raise self._failed(exc) from exc
         finally:
             if isinstance(produced, Generator):
-                produced.close()
+                self._guarded(produced.close)
+
+    def _guarded(self, step: Callable[[], Any]) -> Any:
+        try:
+            return step()
+        except BaseException as exc:
+            raise self._failed(exc) from exc
 
     def _failed(self, exc: BaseException) -> AtomError:
         if isinstance(exc, AtomError):

@@ -42,15 +42,26 @@ class Begun(Updated):
 
 
 class Connection(TCPServer):
-    """Waits less for the first request of a connection than for the next one."""
+    """Waits less for the first request of a connection than for the next one, and for no other.
+
+    Hypercorn keeps the socket of a client that has left for as long as one that might ask again.
+    """
 
     _asked = False
+    _left = False
     config: Config
 
     async def protocol_send(self, event: Event) -> None:
         if isinstance(event, Updated):
             self._asked = not isinstance(event, Begun) and (self._asked or not event.idle)
+            if self._left and event.idle:
+                return
         await super().protocol_send(event)
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        self._left = True
+        await self.idle_task.stop()
 
     async def _idle_timeout(self) -> None:
         if self._asked:

@@ -87,6 +87,7 @@ class ApiProcess:
         self._ready = False
         self._ordered: anyio.Event = anyio.Event()
         self._order: control.Drain
+        self._introduced = anyio.Event()
         self._serving = anyio.Event()
         self._closing = anyio.Event()
         self._closed = anyio.Event()
@@ -100,6 +101,7 @@ class ApiProcess:
             self._app.report = self._channel.post
             tasks.start_soon(self._lifespan.run)
             await self._lifespan.started.wait()
+            await self._introduced.wait()  # who came in the place of another has workers at once
             tasks.start_soon(self._serve)
             await self._serving.wait()
             self._channel.post(control.Serving())
@@ -138,6 +140,8 @@ class ApiProcess:
                     self._ordered.set()
                 case control.Stop():
                     await self._leave(0)
+                case control.Serve():
+                    self._introduced.set()
                 case control.Link():
                     found = self._channel.descriptors(order.descriptors)
                     await self._lifespan.started.wait()

@@ -140,6 +140,7 @@ class Supervisor:
         """Tell a new API process what workers serve, and link it to them."""
         for group in self._groups:
             group.introduce(index, child)
+        child.post(control.Serve())
 
     def hear(self, child: Child, message: control.Report) -> None:
         """Take what an API process says about the whole instance."""
