@@ -60,15 +60,15 @@ class Instance:
         ]
 
     def errors(self) -> list[dict[str, Any]]:
-        """Return what the log has at ERROR, and what is no record at all."""
-        # What is told to people on a terminal is indented.
-        lines = [line for line in list(self.server.logged) if not line.startswith(("{", "  "))]
+        """Return what the log has at ERROR, and what Python wrote past it."""
+        crashes = ("Traceback", "Exception", "Fatal", "Error", "Task")
+        lines = [line for line in list(self.server.logged) if line.startswith(crashes)]
         records = [
             json.loads(line)
             for line in list(self.server.logged)
             if line.startswith("{") and ('"level":"error"' in line or '"critical"' in line)
         ]
-        return [*records, *({"event": line} for line in lines if line)]
+        return [*records, *({"event": line} for line in lines)]
 
     def deaths(self, **facts: Any) -> list[dict[str, Any]]:
         """Return the log's records of workers that died."""

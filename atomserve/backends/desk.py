@@ -214,4 +214,7 @@ class Counter:
             assert isinstance(job.reply, RemoteReply)
             job.reply.cancelled = True
             job.walk_away()
+        # Nobody reads answers any more; before a garbage collector comes by.
+        self._ledger = None
+        self._arena.close()
         self._desk.closed(self)
