@@ -29,6 +29,10 @@ EXIT_PORT_BUSY = 98
 API_PROCESS = (sys.executable, "-m", "atomserve.server.process")
 WORKER = (sys.executable, "-m", "atomserve.backends.worker")
 
+_HEEDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+_SURVIVED = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU)
+"""Signals that would end or stop a process which does not take them."""
+
 log = structlog.get_logger("atomserve.supervisor")
 
 
@@ -119,9 +123,8 @@ class Supervisor:
 
     async def run(self) -> int:
         """Start the children, and return the exit code when the last one has ended for good."""
-        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
         self._emit(Bound(self._apis.urls))
-        with anyio.open_signal_receiver(*numbers) as received:
+        with anyio.open_signal_receiver(*_HEEDED, *_SURVIVED) as received:
             async with anyio.create_task_group() as self._tasks:
                 self._tasks.start_soon(self._obey, received)
                 async with anyio.create_task_group() as kept:
@@ -178,6 +181,8 @@ class Supervisor:
                 self._reap()
             elif number == signal.SIGHUP:
                 log.info("supervisor.reload_unsupported", signal="SIGHUP")
+            elif number in _SURVIVED:
+                continue
             elif self._stopping:
                 self._begin_stop()
             else:

@@ -297,15 +297,17 @@ class WorkerGroup:
 
     def _bear_death(self, end: WorkerEnded) -> None:
         """Decide when the next worker is started, or that there is none."""
-        delay = self._limit.after_death(time.monotonic())
+        now = time.monotonic()
+        delay = self._limit.after_death(now)
+        if delay is not None and now < self._not_before:  # several died together: one pause
+            delay = self._not_before - now
         end = msgspec.structs.replace(end, restart_in=delay)
         self._emit(end)
-        facts = msgspec.structs.asdict(end)
-        log.error("worker.died", **facts)
+        log.error("worker.died", **msgspec.structs.asdict(end))
         if delay is None:
             self._give_up(end.reason)
         else:
-            self._not_before = time.monotonic() + delay
+            self._not_before = now + delay
 
     def _give_up(self, reason: str) -> None:
         """Serve this model no more; the others go on."""
