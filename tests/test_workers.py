@@ -163,6 +163,28 @@ def test_two_models_of_one_name_end_all_and_both_are_named() -> None:
     assert failed["exit_code"] == 2
 
 
+def test_a_table_for_no_model_ends_all_once_every_name_is_known() -> None:
+    plan = {"unnamed": True, "model": "echo"}
+    with workers({"models": {"ehco": {"slots": 2}}}, a=plan) as instance:
+        assert instance.wait() == 2
+    (failed,) = instance.all("Failed")
+    assert failed["message"].startswith("[models.ehco]: no model of this name is served")
+
+
+def test_a_table_of_an_unnamed_model_is_its_own() -> None:
+    plan = {"unnamed": True, "model": "echo"}
+    with ready({"models": {"echo": {"slots": 2}}}, a=plan) as instance:
+        assert [link[0] for link in links(instance)] == ["echo"]
+
+
+def test_a_spare_does_not_delay_the_start() -> None:
+    with ready(a={"load": 0.2, "options": {"slots": 2, "spares": 1}}) as instance:
+        instance.wait_for("WorkerStarted", slot=2)
+        told = instance.all("ModelChanged", model="a", state="ready")[0]
+        spare = instance.all("WorkerStarted", slot=2)[0]
+        assert instance.events.index(told) < instance.events.index(spare)
+
+
 # Loss and replacement.
 
 
@@ -536,7 +558,8 @@ def test_an_unload_gets_its_time_and_no_more() -> None:
 
 
 def test_a_stop_during_a_load_does_not_wait_for_it() -> None:
-    with workers(a={"load": 60}, b={"deaf": True}, c={"import": 60}) as instance:
+    spare = {"load": 60, "options": {"slots": 2, "spares": 1}}
+    with workers(a=spare, b={"deaf": True}, c={"import": 60}) as instance:
         instance.wait_for("ModelChanged", model="a")
         instance.wait_for("ModelChanged", model="b")
         instance.wait_for("Serving")
@@ -556,7 +579,7 @@ def test_d05_a_second_signal_stops_workers_at_once() -> None:
         os.kill(found["b"][2], signal.SIGSTOP)
         instance.signal(signal.SIGTERM)
         instance.wait_for("NotReady")
-        instance.wait_for_log("server.ended")
+        await_gone(instance.wait_for("Started")["pid"])
         sent = instance.signal(signal.SIGTERM)
         assert instance.wait() == 0
         assert time.monotonic() - sent < 1.5

@@ -13,8 +13,8 @@ import anyio.abc
 import structlog
 
 from atomserve import control
-from atomserve.errors import ConfigError
-from atomserve.plugins import Source
+from atomserve.errors import ConfigError, PluginError
+from atomserve.plugins import Source, check_tables
 from atomserve.settings import ModelSettings, Settings
 from atomserve.supervisor.api_processes import EXIT_CRASH_LOOP, ApiProcesses
 from atomserve.supervisor.children import Child, reap_orphans
@@ -94,6 +94,7 @@ class Supervisor:
         self._emit = on_event
         self._groups: list[WorkerGroup] = []
         self._names: dict[str, Source] = {}
+        self._sources = 0
         self._surveys = Surveys(apis, self._groups)
         self._exit_code = 0
         self._stopping = False
@@ -105,9 +106,12 @@ class Supervisor:
 
     def serve(self, source: Source, worker: Sequence[str], log_fd: int) -> None:
         """Serve ``source`` by workers, or in the API processes if the settings say so."""
+        self._sources += 1
         model = self._settings.models.get(source.name or "", ModelSettings())
         if (model.executor or self._settings.executor) == "thread":
             self._apis.sources += (source,)
+            if source.name is not None:  # the class of another decides its name
+                self._names[source.name] = source
             return
         self._apis.expected += 1
         group = WorkerGroup(
@@ -157,13 +161,20 @@ class Supervisor:
                 self.fail(text, exit_code)
 
     def claim(self, model: str, source: Source) -> bool:
-        """Take the name ``model`` for ``source``; False if another has it, which ends all."""
-        other = self._names.setdefault(model, source)
-        if other is source:
-            return True
-        text = f'two models are called "{model}": {other} and {source}; '
-        self.fail(f"{text}give one of them another name with NAME=", EXIT_CONFIG)
-        return False
+        """Take the name ``model`` for ``source``; False if it is refused, which ends all."""
+        try:
+            other = self._names.setdefault(model, source)
+            if other is not source:
+                raise PluginError(
+                    f'two models are called "{model}": {other} and {source}; '
+                    "give one of them another name with NAME="
+                )
+            if len(self._names) == self._sources:
+                check_tables(self._settings, self._names)
+        except PluginError as exc:
+            self.fail(str(exc), EXIT_CONFIG)
+            return False
+        return True
 
     def fail(self, message: str, exit_code: int) -> None:
         """End the instance at once."""

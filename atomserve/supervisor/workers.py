@@ -35,7 +35,7 @@ class Instance(Protocol):
     """What a `WorkerGroup` asks of whoever runs it."""
 
     def claim(self, model: str, source: Source) -> bool:
-        """Take the name ``model``; False if another has it, which ends the instance."""
+        """Take the name ``model``; False if it is refused, which ends the instance."""
 
     def fail(self, message: str, exit_code: int) -> None:
         """End the instance at once."""
@@ -223,11 +223,11 @@ class WorkerGroup:
     def _begin(self, message: control.Described) -> bool:
         """Decide at the first description where the wrapper runs, and how often."""
         options = message.options
+        if not self._instance.claim(message.model, self.source):
+            return False
         if options.executor == "thread":
             self.stop()
             self._apis.host(self.source)
-            return False
-        if not self._instance.claim(message.model, self.source):
             return False
         self._begun = True
         # All slots lost at once are one misfortune, and no reason to give the model up.
@@ -235,9 +235,6 @@ class WorkerGroup:
         for index in range(1, options.slots):
             self.slots.append(Slot(index))
             self._tasks.start_soon(self._keep, self.slots[index])
-        if options.spares:
-            self._spare_number = options.slots
-            self._tasks.start_soon(self._keep_spare)
         return True
 
     def _link(self, slot: Slot, index: int, child: Child) -> None:
@@ -326,7 +323,11 @@ class WorkerGroup:
         if self._over.is_set():
             return
         serving = [slot for slot in self.slots if slot.serving]
-        self._complete = self._complete or len(serving) == len(self.slots)
+        if not self._complete and len(serving) == len(self.slots):
+            self._complete = True
+            if self._options.spares:  # it shall not delay the first start
+                self._spare_number = len(self.slots)
+                self._tasks.start_soon(self._keep_spare)
         if serving and self._complete:
             standing.become("ready")
         else:
