@@ -80,6 +80,11 @@ class ThreadSlot:
     def room(self) -> int:
         return self._idle * HOP if self._late < RARELY else self._idle
 
+    @property
+    def busy(self) -> bool:
+        """A thread is in the wrapper's code, or about to be."""
+        return self._idle < self._capacity and self.life.error is None
+
     def run(self, jobs: Sequence[Job]) -> None:
         each = -(-len(jobs) // self._idle)
         for start in range(0, len(jobs), each):
