@@ -59,6 +59,11 @@ class LoopSlot:
     def room(self) -> int:
         return self._idle
 
+    @property
+    def busy(self) -> bool:
+        """Coroutines run; unless they block, they end as soon as they are cancelled."""
+        return self._idle < self._capacity and self.life.error is None
+
     def run(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
             job.holder = self

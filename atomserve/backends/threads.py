@@ -90,6 +90,11 @@ class ThreadSlot:
         """Jobs are so short that several share a hop."""
         return self._late < RARELY
 
+    @property
+    def busy(self) -> bool:
+        """A thread is in the wrapper's code, or about to be."""
+        return self._idle < self._capacity and self.life.error is None
+
     def run(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
             job.holder = self
