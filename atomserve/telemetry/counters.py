@@ -14,7 +14,7 @@ from typing import Generic, Literal, TypeVar
 
 import msgspec
 
-MOST = 500
+MOST = 300
 """Series of one family; what comes later is counted together, as `OTHER`."""
 OTHER = "_other"
 """The value of every label of the series that takes what is over the bound."""
@@ -80,7 +80,7 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     bounds: tuple[float, ...] = ()
 
 
-C = TypeVar("C", Counter, Histogram)
+C = TypeVar("C", bound=Counter | Histogram)
 
 
 class Family(Generic[C]):

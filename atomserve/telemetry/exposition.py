@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
@@ -56,5 +57,6 @@ def _labels(family: Snapshot, point: Point, **more: str) -> str:
 
 
 def _number(value: float) -> str:
-    whole = int(value) if value == value and abs(value) < 2**53 else None
-    return str(whole) if whole == value else repr(value).replace("inf", "Inf").replace("nan", "NaN")
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
+    return str(int(value)) if value == int(value) and abs(value) < 2**53 else repr(value)

@@ -123,6 +123,7 @@ class Instance:
         self._ask = ask
         self._numbers = itertools.count(1)
         self._asked: int | None = None
+        self._since = 0.0
         self._answered = anyio.Event()
         self.latest: Report | None = None
         """The last answer that came."""
@@ -132,15 +133,14 @@ class Instance:
 
     async def look(self, patience: float = PATIENCE) -> Report | None:
         """Return what the supervisor knows now; None: it did not say in ``patience`` seconds."""
-        if self._asked is None:
-            self._asked, self._answered = next(self._numbers), anyio.Event()
+        now = anyio.current_time()
+        if self._asked is None or now - self._since > PATIENCE:  # that one is lost
+            self._asked, self._since, self._answered = next(self._numbers), now, anyio.Event()
             self._ask(self._asked)
-        number, answered = self._asked, self._answered
+        answered = self._answered
         with anyio.move_on_after(patience):
             await answered.wait()
             return self.latest
-        if self._asked == number and patience >= PATIENCE:
-            self._asked = None  # Lost: whoever comes next asks again.
         return None
 
     def hear(self, number: int, document: msgspec.Raw) -> None:
