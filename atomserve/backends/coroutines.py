@@ -56,6 +56,10 @@ class LoopSlot:
         return self._idle
 
     @property
+    def busy(self) -> int:
+        return self._capacity - self._idle
+
+    @property
     def room(self) -> int:
         return self._idle
 

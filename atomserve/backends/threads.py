@@ -82,6 +82,10 @@ class ThreadSlot:
         return self._idle
 
     @property
+    def busy(self) -> int:
+        return self._capacity - min(self._idle, self._capacity)
+
+    @property
     def room(self) -> int:
         return self._idle * HOP if self.quick else self._idle
 
