@@ -16,6 +16,13 @@ MiB = 1024 * 1024
 MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z"
 
 Count = Annotated[int, Meta(ge=1)]
+CrashLimit = Annotated[
+    str,
+    Meta(
+        pattern=r"^[1-9][0-9]{0,5}/([1-9][0-9]{0,5}(s|m|h|d))\Z",
+        extra={"form": "number per duration (5/60s)"},
+    ),
+]
 Executor = Literal["process", "thread"]
 ModelName = Annotated[str, Meta(pattern=MODEL_NAME)]
 NotEmpty = Annotated[str, Meta(min_length=1)]
@@ -132,6 +139,10 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ] = None
     max_requests: Annotated[
         Count | None, Meta(description="Requests after which a worker is replaced.")
+    ] = None
+    crash_limit: Annotated[
+        CrashLimit | None,
+        Meta(description="Lost workers within a time after which the model is given up."),
     ] = None
     spares: Annotated[
         Annotated[int, Meta(ge=0, le=1)] | None,

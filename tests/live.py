@@ -53,9 +53,11 @@ def environment() -> dict[str, str]:
 class Live:
     """One running server; ``printed`` and ``logged`` are its lines so far."""
 
-    def __init__(self, folder: Path, arguments: Sequence[str]) -> None:
+    def __init__(
+        self, folder: Path, arguments: Sequence[str], prefix: Sequence[str] = ()
+    ) -> None:
         self.process = subprocess.Popen(
-            command("run", "--port", "0", *arguments),
+            [*prefix, *command("run", "--port", "0", *arguments)],
             cwd=folder,
             env=environment(),
             stdin=subprocess.DEVNULL,
@@ -103,12 +105,15 @@ class Live:
 
     def records(self, event: str) -> list[dict[str, Any]]:
         """Return the log's records of one kind so far."""
-        lines = [json.loads(line) for line in list(self.logged) if line.startswith("{")]
+        told = f'"event":"{event}"'  # thousands of lines need not be decoded to find a few
+        lines = [json.loads(line) for line in list(self.logged) if told in line]
         return [line for line in lines if line["event"] == event]
 
     def await_record(self, event: str, *, within: float = 5.0, **facts: Any) -> dict[str, Any]:
+        told = f'"event":"{event}"'
+
         def fits(line: str) -> bool:
-            record = json.loads(line) if line.startswith("{") else {}
+            record = json.loads(line) if told in line and line.startswith("{") else {}
             return {"event": event, **facts}.items() <= record.items()
 
         found: dict[str, Any] = json.loads(self.await_line(fits, within=within))
@@ -151,10 +156,15 @@ class Live:
 
 
 @contextmanager
-def running(folder: Path, *arguments: str, toml: str = "") -> Iterator[Live]:
-    """Run a server in ``folder`` with the settings file ``toml``; it may not be ready yet."""
+def running(
+    folder: Path, *arguments: str, toml: str = "", prefix: Sequence[str] = ()
+) -> Iterator[Live]:
+    """Run a server in ``folder`` with the settings file ``toml``; it may not be ready yet.
+
+    ``prefix`` is a command that runs it, such as ``unshare``.
+    """
     (folder / "atomserve.toml").write_text(toml)
-    server = Live(folder, arguments)
+    server = Live(folder, arguments, prefix)
     try:
         yield server
     finally:

@@ -22,6 +22,12 @@ def test_restarts_come_later_and_later_and_end() -> None:
     ]
 
 
+def test_a_limit_that_bears_more_deaths_waits_less_for_each() -> None:
+    restarts = Restarts("600/60s")
+    delays = [restarts.after_death(0.0) for _ in range(601)]
+    assert delays == [pytest.approx(0.1)] * 600 + [None]
+
+
 def test_deaths_of_long_ago_are_forgiven() -> None:
     restarts = Restarts()
     assert [restarts.after_death(now * 61.0) for now in range(20)] == [0.1] * 20

@@ -51,22 +51,13 @@ class LoopSlot:
     quick = False
 
     @property
-    def idle(self) -> int:
-        """How many more jobs it could run at once."""
-        return self._idle
-
-    @property
     def busy(self) -> int:
-        return self._capacity - self._idle
+        """Coroutines that run; unless they block, they end as soon as they are cancelled."""
+        return 0 if self.life.error is not None else self._capacity - max(self._idle, 0)
 
     @property
     def room(self) -> int:
         return self._idle
-
-    @property
-    def busy(self) -> bool:
-        """Coroutines run; unless they block, they end as soon as they are cancelled."""
-        return self._idle < self._capacity and self.life.error is None
 
     def run(self, jobs: Sequence[Job]) -> None:
         for job in jobs:

@@ -8,7 +8,7 @@ from typing import Any
 
 from atomserve.backends.links import INLINE, Link
 from atomserve.engine.jobs import Answer, Takes
-from atomserve.errors import ArenaFull, AtomError
+from atomserve.errors import ArenaFull, AtomError, BadAnswer
 from atomserve.transport.arenas import Arena, Block
 from atomserve.transport.frames import Answered, Done, Ended, failure_of
 
@@ -59,6 +59,9 @@ class RemoteReply:
             if type(answer.body) is bytes and not answer.head:
                 return answer
             return Answer(b"".join((answer.head, answer.body)), answer.media_type)
+        if size > self._arena.bound:
+            bound = self._arena.bound
+            raise BadAnswer(f"the model answered {size} bytes; at most {bound} can be sent")
         block = self._arena.take(size)
         if block is None:
             raise ArenaFull(retry_after=1.0)

@@ -77,13 +77,9 @@ class ThreadSlot:
         return f"<ThreadSlot: {self._idle} of {self._capacity} threads idle>"
 
     @property
-    def idle(self) -> int:
-        """How many more jobs it could run at once."""
-        return self._idle
-
-    @property
     def busy(self) -> int:
-        return self._capacity - min(self._idle, self._capacity)
+        """Threads that are in the wrapper's code, or about to be."""
+        return 0 if self.life.error is not None else self._capacity - max(self._idle, 0)
 
     @property
     def room(self) -> int:
@@ -93,11 +89,6 @@ class ThreadSlot:
     def quick(self) -> bool:
         """Jobs are so short that several share a hop."""
         return self._late < RARELY
-
-    @property
-    def busy(self) -> bool:
-        """A thread is in the wrapper's code, or about to be."""
-        return self._idle < self._capacity and self.life.error is None
 
     def run(self, jobs: Sequence[Job]) -> None:
         for job in jobs:

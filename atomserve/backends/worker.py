@@ -191,7 +191,7 @@ class Worker:
         slot = self._slot
         document = {
             "requests": self._served,
-            "busy": self._options.capacity - min(slot.idle, self._options.capacity),
+            "busy": slot.busy,
             "links": len(self._desk.counters),
             "answer_bytes": sum(counter.answer_bytes for counter in self._desk.counters),
         }

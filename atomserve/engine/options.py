@@ -29,6 +29,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     env: dict[str, str] = {}
     max_memory: Bytes | None = None
     max_requests: Count | None = None
+    crash_limit: str = "5/60s"
     spares: Annotated[int, msgspec.Meta(ge=0, le=1)] = 0
     unload_timeout: Seconds = 5.0
 

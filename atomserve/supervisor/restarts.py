@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from atomserve.units import DURATION
+
+SLOWEST = 10.0
+"""Most seconds between a death and the next start."""
+
 
 class Restarts:
     """Decides whether a process that died is started again, and when."""
 
-    def __init__(self, *, most: int = 5, within: float = 60.0) -> None:
-        self.most = most
-        self._within = within
+    def __init__(self, limit: str = "5/60s") -> None:
+        self.most = 0
+        self._within = 0.0
         self._deaths: list[float] = []
+        self.allow(limit)
+
+    def allow(self, limit: str) -> None:
+        """Bear as many deaths within a time as ``limit`` says, such as ``5/60s``."""
+        most, _, within = limit.partition("/")
+        self.most, self._within = int(most), DURATION.parse(within)
 
     def __repr__(self) -> str:
         return f"<Restarts: {len(self._deaths)} deaths, {self.most} in {self._within:g} s at most>"
@@ -20,4 +31,5 @@ class Restarts:
         self._deaths.append(now)
         if len(self._deaths) > self.most:
             return None
-        return min(0.1 * 2.0 ** (len(self._deaths) - 1), 10.0)
+        # Doubling, but not beyond the pace at which the limit lets them die.
+        return min(0.1 * 2.0 ** min(len(self._deaths) - 1, 10), self._within / self.most, SLOWEST)

@@ -69,7 +69,7 @@ class WorkerGroup:
         self._emit = emit
         named = settings.models.get(source.name or "", ModelSettings())
         self._options = Options(startup_timeout=named.startup_timeout or Options().startup_timeout)
-        self._limit = Restarts()
+        self._limit = Restarts(named.crash_limit or Options().crash_limit)
         self._not_before = 0.0
         self._begun = self._complete = False
         self._spare: Worker | None = None
@@ -230,6 +230,7 @@ class WorkerGroup:
             self._apis.host(self.source)
             return False
         self._begun = True
+        self._limit.allow(options.crash_limit)
         # All slots lost at once are one misfortune, and no reason to give the model up.
         self._limit.most = max(self._limit.most, options.slots)
         for index in range(1, options.slots):
