@@ -24,15 +24,19 @@ from atomserve.engine.backend import Backend
 from atomserve.engine.engine import Engine, Watcher
 from atomserve.engine.options import class_options, decide
 from atomserve.errors import AtomError, MethodNotAllowed, NotFound, PluginError
+from atomserve.guard.client import client_of
 from atomserve.guard.guard import Dress, Guard
 from atomserve.guard.resets import reset
 from atomserve.loading import load_class, served_name
 from atomserve.plugins import Source, by_name, check_tables
 from atomserve.settings import Cors, ModelSettings, Settings
 from atomserve.signature import Signature, read_contract
-from atomserve.surfaces import docs, health, native, openapi
+from atomserve.surfaces import docs, health, metrics, native, openapi, status
 from atomserve.surfaces.sessions import SessionEndpoint
+from atomserve.telemetry.counters import Registry
+from atomserve.telemetry.instance import Instance
 from atomserve.telemetry.logs import AccessLog
+from atomserve.telemetry.requests import RequestCounts
 from atomserve.wrapper import Wrapper
 
 Report = Callable[[control.Report], None]
@@ -81,15 +85,17 @@ class App:
     """An ASGI application that can be watched, drained and aborted.
 
     Requests to a model go by a dict straight to its endpoint; all others through Starlette.
-    ``report`` is called with what the supervisor must know.
     """
 
     def __init__(
         self, settings: Settings, access: AccessLog | None = None, *, expected: int
     ) -> None:
         self.engine = Engine(expected=expected, readiness=settings.readiness)
-        self.report: Report = _unheard
+        self._report: Report = _unheard
         self._settings = settings
+        registry = Registry()
+        self._waits = metrics.waits(registry)
+        self._whole = status.Whole(self.engine, registry, lambda: self.in_flight)
         self._endpoints: dict[str, ASGIApp] = {}
         self._workers: dict[str, ProcessBackend] = {}
         self._others = self._router(settings)
@@ -102,15 +108,18 @@ class App:
             inner,
             limits=settings.limits,
             access=access,
+            counts=RequestCounts(registry),
             trusted_proxies=settings.trusted_proxies,
             reset=reset,
             dress=dress,
         )
+        metrics.watch(registry, self.engine, self._guard, access)
 
     def add(self, name: str, backend: Backend) -> None:
         """Serve one more model."""
         settings = self._settings
         model = self.engine.add(name, backend)
+        model.waited = self._waits.child(name).observe
         path = f"{settings.prefix}/v1/models/{name}"
         self._endpoints[f"{path}/predict"] = native.Predict(
             model, f"{path}/predict", silence=settings.event_silence
@@ -123,8 +132,18 @@ class App:
             stall=settings.limits.send_stall,
         )
 
+    @property
+    def report(self) -> Report:
+        """What is called with what the supervisor must know."""
+        return self._report
+
+    @report.setter
+    def report(self, report: Report) -> None:
+        self._report = report
+        self._whole.instance = Instance(lambda number: report(control.Survey(number)))
+
     async def obey(self, order: control.Order, sockets: Sequence[socket.socket]) -> None:
-        """Do what the supervisor says of the models that its workers run.
+        """Do what the supervisor says, of the models that its workers run and of surveys.
 
         Raises:
             PluginError: a source that is to run here cannot be imported or validated.
@@ -146,6 +165,11 @@ class App:
                 self._workers[name].cut(pid)
             case control.ModelState(name, state, detail):
                 self._workers[name].become(state, detail)
+            case control.Survey(number):
+                document = msgspec.json.encode(self._whole.own())
+                self.report(control.Surveyed(number, msgspec.Raw(document)))
+            case control.Surveyed(number, document):
+                self._whole.hear(number, document)
 
     async def _host(self, source: Source) -> None:
         cls = await anyio.to_thread.run_sync(partial(load_class, source, base=Wrapper))
@@ -174,6 +198,9 @@ class App:
             await self._others(scope, receive, send)
         except HTTPException as exc:
             raise _refusal(scope, exc) from exc
+        finally:
+            if scope["type"] == "http":
+                client_of(scope).route = getattr(scope.get("route"), "path", "")
         return None
 
     def watch(self, watcher: Watcher) -> None:
@@ -209,7 +236,12 @@ class App:
 
     def _router(self, settings: Settings) -> Router:
         prefix = settings.prefix
-        routes = [*health.routes(self.engine), *native.routes(self.engine, prefix)]
+        routes = [
+            *health.routes(status.Checks(self.engine)),
+            *metrics.routes(self._whole),
+            *status.routes(self._whole, prefix),
+            *native.routes(self.engine, self._whole, prefix),
+        ]
         if settings.docs:
             title = ", ".join(self.engine.models) or "atomserve"
             routes += openapi.routes(

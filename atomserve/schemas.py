@@ -255,9 +255,20 @@ def json_schemas(inputs: Any, output: Any) -> Schemas:
     return Schemas(own["properties"], frozenset(own.get("required", ())), result, definitions)
 
 
+def sendable(annotation: Any) -> bool:
+    """Say whether a type has a JSON Schema."""
+    try:
+        msgspec.json.schema_components((annotation,), schema_hook=_schema_hook)
+    except (TypeError, ValueError, KeyError, RuntimeError, NotImplementedError):
+        return False
+    return True
+
+
 def _schema_hook(cls: type) -> dict[str, Any]:
     if not issubclass(cls, Marker):
-        raise NotImplementedError(f"{cls.__name__} has no JSON form")
+        raise TypeError(
+            f"{cls.__name__}; expected a field, a plain type, a msgspec.Struct or a dataclass"
+        )
     if isinstance(cls.spec, Tensor):
         return _tensor_schema(cls.spec)
     return {

@@ -21,6 +21,13 @@ from typing import Any, Literal
 
 import msgspec
 
+from atomserve.class_checks import (
+    Complaint,
+    config_complaint,
+    default_complaint,
+    example_complaints,
+    method_complaints,
+)
 from atomserve.errors import PluginError
 from atomserve.fields import Kind
 from atomserve.schemas import (
@@ -32,6 +39,7 @@ from atomserve.schemas import (
     json_schemas,
     kind_of,
     mark,
+    sendable,
     shadow,
 )
 from atomserve.wrapper import Wrapper
@@ -170,8 +178,13 @@ class _Reader:
         line = " ".join(message.split())
         return PluginError(f"plugin {self.plugin!r}: {self.cls.__name__}.{where}: {line}")
 
+    def refuse(self, complaints: Iterator[Complaint]) -> None:
+        for where, message in complaints:
+            raise self.fail(where, message)
+
     def read(self) -> Contract:
         method = self.method()
+        self.refuse(method_complaints(self.cls, method))
         function = inspect.unwrap(getattr(self.cls, method))
         hints = self.hints(function, method)
         takes = METHODS[method]
@@ -186,6 +199,8 @@ class _Reader:
         inputs, rebuilds, spreads = self.inputs(parameters, method)
         output = self.marked(answer, f"{method} return")
         fields, result, definitions = self.fields(parameters, answer, inputs, output.type, method)
+        required = [field.name for field in fields if field.required]
+        self.refuse(example_complaints(self.cls, [field.name for field in fields], required))
         return Contract(
             signature=Signature(
                 takes=takes,
@@ -294,6 +309,11 @@ class _Reader:
             )
         except (TypeError, ValueError) as exc:
             raise self.fail(method, str(exc)) from exc
+        for p in parameters:
+            if p.default is msgspec.NODEFAULT or field_of(p.annotation) is not None:
+                continue
+            if wrong := default_complaint(marked[p.name].type, p.default):
+                raise self.fail(f"{method}({p.name})", f"its default does not fit: {wrong}")
         return (
             struct,
             {name: m.rebuild for name, m in marked.items() if m.rebuild is not None},
@@ -313,7 +333,8 @@ class _Reader:
             schemas = json_schemas(inputs, output)
         # KeyError: a class that holds a field and itself.
         except (TypeError, ValueError, KeyError, RuntimeError, NotImplementedError) as exc:
-            raise self.fail(method, f"a type has no JSON form: {exc}") from exc
+            where = next((w for w, t in self.types(inputs, output, method) if not sendable(t)), "")
+            raise self.fail(where or method, f"a type has no JSON form: {exc}") from exc
         fields = tuple(
             describe(
                 p.name,
@@ -327,6 +348,11 @@ class _Reader:
         result = describe("output", answer, schemas.output, schemas.definitions)
         return fields, result, schemas.definitions
 
+    def types(self, inputs: Any, output: Any, method: str) -> Iterator[tuple[str, Any]]:
+        for info in msgspec.structs.fields(inputs):
+            yield f"{method}({info.name})", info.type
+        yield f"{method} return", output
+
     def description(self, function: Callable[..., Any]) -> str:
         own = self.cls.__doc__ if self.cls.__doc__ != Wrapper.__doc__ else ""
         return own or function.__doc__ or ""
@@ -336,4 +362,7 @@ class _Reader:
             return dict
         hints = self.hints(self.cls.load, "load")
         hints.pop("return", None)
-        return next(iter(hints.values()), dict)
+        config = next(iter(hints.values()), dict)
+        if wrong := config_complaint(config):
+            raise self.fail("load", wrong)
+        return config

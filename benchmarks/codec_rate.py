@@ -63,14 +63,15 @@ def main() -> None:
     arrays = Codec(read_contract(Same))
     array = np.random.default_rng(1).random((640, 640, 3)).astype(np.float32)
     answer = arrays.encode(array, "npy")
-    sent = Payload(form="npy", body=answer.body, media_type=answer.media_type)
+    body = b"".join((answer.head, answer.body))
+    sent = Payload(form="npy", body=body, media_type=answer.media_type)
     size = array.nbytes / 1e6
     (found,) = arrays.decode(sent)
-    assert np.shares_memory(found, np.frombuffer(answer.body, np.uint8))
+    assert np.shares_memory(found, np.frombuffer(body, np.uint8))
     decode = seconds(lambda: arrays.decode(sent), 2_000)
     encode = seconds(lambda: arrays.encode(array, "npy"), 50)
     print(f"{size:.1f} MB npy: decode {decode * 1e6:.1f} us ({size / decode:,.0f} MB/s, a view)")
-    print(f"{size:.1f} MB npy: encode {encode * 1e6:.1f} us ({size / encode:,.0f} MB/s, one copy)")
+    print(f"{size:.1f} MB npy: encode {encode * 1e6:.1f} us ({size / encode:,.0f} MB/s, a view)")
     for form in ("msgpack", "json"):
         rate = size / seconds(lambda form=form: arrays.encode(array, form), 3)
         print(f"{size:.1f} MB {form}: encode {rate:,.0f} MB/s of array")

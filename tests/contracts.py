@@ -47,6 +47,11 @@ def form_body(*parts: tuple[str, bytes, str, bool]) -> Payload:
     )
 
 
+def whole(answer: Answer) -> bytes:
+    """Join what an answer refers to."""
+    return b"".join((answer.head, answer.body))
+
+
 def as_json(answer: Answer) -> Payload:
     return Payload(body=b'{"x":' + bytes(answer.body) + b"}")
 
@@ -59,11 +64,11 @@ def as_msgpack(answer: Answer) -> Payload:
 
 def as_raw(answer: Answer) -> Payload:
     form: Form = "npy" if answer.media_type == "application/x-npy" else "raw"
-    return Payload(form=form, body=answer.body, media_type=answer.media_type)
+    return Payload(form=form, body=whole(answer), media_type=answer.media_type)
 
 
 def as_part(answer: Answer) -> Payload:
-    return form_body(("x", bytes(answer.body), answer.media_type, True))
+    return form_body(("x", whole(answer), answer.media_type, True))
 
 
 def same(a: Any, b: Any) -> bool:  # noqa: PLR0911 - a table

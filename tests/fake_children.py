@@ -7,6 +7,7 @@ its links. Each order that the API process gets is reported as the state of a mo
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import faulthandler
 import json
 import os
@@ -146,6 +147,7 @@ class FakeWorker:
         self.retired = False
 
     async def run(self) -> None:
+        self.loop = asyncio.get_running_loop()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.channel.deliver)
             tasks.start_soon(self.load)
@@ -215,12 +217,13 @@ class FakeWorker:
         if act == "exit":
             os._exit(facts["code"])
         if act == "kill":
-            os.kill(os.getpid(), facts["number"])
+            signal.raise_signal(facts["number"])
         if act == "write":
             for _ in range(facts.get("times", 1)):
                 os.write(facts["stream"], facts["text"].encode("latin-1"))
         if act == "tired":
-            anyio.from_thread.run_sync(self.channel.post, control.Tired("max_requests"))
+            tired = control.Tired("max_requests")
+            self.loop.call_soon_threadsafe(self.channel.post, tired)
         if act == "log":
             os.write(self.configure.log, b"a line of its own\n")
         if act == "hang":
@@ -234,6 +237,7 @@ class FakeWorker:
 
 def main(kind: str, fd: int) -> None:
     faulthandler.enable()
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
     sock = socket.socket(fileno=fd)

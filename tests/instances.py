@@ -30,6 +30,7 @@ class Instance:
         options: dict[str, Any],
         prefix: Sequence[str] = (),
         workers: dict[str, dict[str, Any]] | None = None,
+        stderr: int = subprocess.PIPE,
     ) -> None:
         plan = {
             "settings": {"port": 0, "drain_delay": 0.0, **settings},
@@ -39,7 +40,7 @@ class Instance:
         self.process = subprocess.Popen(
             [*prefix, sys.executable, str(HERE / "fake_server.py"), "supervise", json.dumps(plan)],
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             env={**os.environ, "PYTHONPATH": str(HERE.parent)},
         )
         self.events: list[dict[str, Any]] = []
@@ -64,10 +65,13 @@ class Instance:
                     self._news.notify_all()
 
     def _read_errors(self) -> None:
-        assert self.process.stderr is not None
+        if self.process.stderr is None:
+            return
         with self.process.stderr as lines:
             for line in lines:
-                self.errors += line.decode()
+                with self._news:
+                    self.errors += line.decode()
+                    self._news.notify_all()
 
     def all(self, kind: str, **facts: Any) -> list[dict[str, Any]]:
         wanted = {"event": kind, **facts}.items()
@@ -78,6 +82,18 @@ class Instance:
             found = self._news.wait_for(lambda: len(self.all(kind, **facts)) >= count, within)
             assert found, f"no {kind} {facts} within {within} s: {self.events} {self.errors}"
             return self.all(kind, **facts)[count - 1]
+
+    def logged(self, event: str, **facts: Any) -> list[dict[str, Any]]:
+        """Return the records of the log with this event and these facts."""
+        records = [json.loads(line) for line in self.errors.splitlines() if line.startswith("{")]
+        wanted = {"event": event, **facts}.items()
+        return [record for record in records if wanted <= _hashable(record).items()]
+
+    def wait_for_log(self, event: str, *, within: float = 10.0, **facts: Any) -> dict[str, Any]:
+        with self._news:
+            found = self._news.wait_for(lambda: self.logged(event, **facts), within)
+            assert found, f"no record {event} {facts} within {within} s: {self.errors}"
+            return found[0]
 
     @property
     def url(self) -> str:
@@ -140,8 +156,9 @@ def running(
     options: dict[str, Any] | None = None,
     prefix: Sequence[str] = (),
     workers: dict[str, dict[str, Any]] | None = None,
+    stderr: int = subprocess.PIPE,
 ) -> Iterator[Instance]:
-    instance = Instance(settings or {}, options or {}, prefix, workers)
+    instance = Instance(settings or {}, options or {}, prefix, workers, stderr)
     try:
         yield instance
     finally:

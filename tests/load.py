@@ -207,7 +207,7 @@ def burst(
                 due = note(answer, right, problem)
                 if due is not None:
                     due()
-        except BaseException as exc:
+        except BaseException as exc:  # noqa: BLE001 - raised by whoever reads `failures`
             failures.append(exc)
         finally:
             caller.close()

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "atomserve"
 # The table of docs/architecture.md; a folder stands for all of its modules.
 LAYERS = (
     "errors fields context wrapper units lifeline",
-    "settings schemas telemetry",
+    "settings schemas telemetry class_checks",
     "signature plugins configuration guard",
     "loading engine",
     "codecs transport control",

@@ -463,7 +463,9 @@ def test_models_are_listed_and_described(client: httpx2.Client) -> None:
     assert models["unloadable"]["state"] == "failed"
     found = client.get("/v1/models/echo_blob").json()
     assert found["queue"] == {"waiting": 0, "size": 32}
-    assert found["slots"] == {"count": 1, "capacity": 1}
+    assert found["capacity"] == 1
+    (slot,) = found["slots"]
+    assert (slot["slot"], slot["state"], slot["busy"]) == (0, "ready", 0)
     assert [field["name"] for field in found["signature"]["inputs"]] == ["data", "times"]
 
 

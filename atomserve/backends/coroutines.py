@@ -51,9 +51,9 @@ class LoopSlot:
     quick = False
 
     @property
-    def idle(self) -> int:
-        """How many more jobs it could run at once."""
-        return self._idle
+    def busy(self) -> int:
+        """Coroutines that run; unless they block, they end as soon as they are cancelled."""
+        return 0 if self.life.error is not None else self._capacity - max(self._idle, 0)
 
     @property
     def room(self) -> int:

@@ -98,6 +98,7 @@ class Counter:
         self._inboxes: dict[int, Inbox] = {}
         self._arena = Arena(ANSWERS, self._unshare)
         self._ledger = self._arena.take(8)
+        self._own_bytes = self._arena.used
         self._link = Link(
             ToWorker, side, arena=self._arena, on_frame=self._handle, on_lost=self._lost
         )
@@ -123,7 +124,7 @@ class Counter:
     @property
     def answer_bytes(self) -> int:
         """Bytes of large answers that are not read yet."""
-        return self._arena.used
+        return self._arena.used - self._own_bytes
 
     def tell(self, frame: Any) -> None:
         """Send ``frame``."""

@@ -68,10 +68,15 @@ class ThreadBackend:
             ) from exc
 
     async def _stop(self, slots: list[ThreadSlot | LoopSlot]) -> None:
-        with anyio.move_on_after(self.options.unload_timeout, shield=True):
-            for slot in slots:
-                slot.stop()
-            for slot in slots:
+        """Stop every slot; one that works for nobody any more, and goes on, is soon given up."""
+        for slot in slots:
+            slot.stop()
+        hung = [slot for slot in slots if slot.busy]
+        patience = self.options.unload_timeout
+        if len(hung) == len(slots):
+            patience = min(patience, self.options.grace)
+        with anyio.move_on_after(patience, shield=True):
+            for slot in [each for each in slots if each not in hung] or hung:
                 await slot.life.ended.wait()
 
 

@@ -77,9 +77,9 @@ class ThreadSlot:
         return f"<ThreadSlot: {self._idle} of {self._capacity} threads idle>"
 
     @property
-    def idle(self) -> int:
-        """How many more jobs it could run at once."""
-        return self._idle
+    def busy(self) -> int:
+        """Threads that are in the wrapper's code, or about to be."""
+        return 0 if self.life.error is not None else self._capacity - max(self._idle, 0)
 
     @property
     def room(self) -> int:

@@ -12,7 +12,7 @@ import os
 import socket
 import sys
 import time
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import anyio
 import msgspec
@@ -91,7 +91,7 @@ def prepare(configure: control.ConfigureWorker) -> tuple[str, Runner, Options]:
     from atomserve.telemetry.logs import configure_logging
     from atomserve.wrapper import Wrapper
 
-    configure_logging(settings.log_format, settings.log_level, stream=os.fdopen(configure.log, "w"))
+    configure_logging(settings.log_format, settings.log_level, stream=_stream(configure.log))
     cls = load_class(source, base=Wrapper)
     model = served_name(source, cls)
     own = settings.models.get(model, ModelSettings())
@@ -101,6 +101,12 @@ def prepare(configure: control.ConfigureWorker) -> tuple[str, Runner, Options]:
     except msgspec.ValidationError as exc:
         raise PluginError(f"plugin {model!r}: {cls.__name__}: class attributes: {exc}") from exc
     return model, Runner(cls, contract, model=model, config=dict(own.config)), options
+
+
+def _stream(fd: int) -> TextIO:
+    os.set_inheritable(fd, False)
+    # Nobody keeps the file object: it must not take the descriptor with it.
+    return os.fdopen(fd, "w", closefd=False)
 
 
 def set_environment(model: ModelSettings, slot: int) -> None:
@@ -185,7 +191,7 @@ class Worker:
         slot = self._slot
         document = {
             "requests": self._served,
-            "busy": self._options.capacity - min(slot.idle, self._options.capacity),
+            "busy": slot.busy,
             "links": len(self._desk.counters),
             "answer_bytes": sum(counter.answer_bytes for counter in self._desk.counters),
         }

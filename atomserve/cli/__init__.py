@@ -16,6 +16,7 @@ from atomserve.cli.new import new
 from atomserve.cli.plugins import plugins
 from atomserve.cli.run import run
 from atomserve.cli.schema import schema
+from atomserve.cli.status import status
 from atomserve.cli.terminal import complain
 from atomserve.errors import AtomError
 
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run, plugins, new, check, schema, call, config):
+for command in (run, plugins, new, check, schema, call, status, config):
     app.command()(command)
 
 

@@ -10,10 +10,11 @@ import msgspec
 import numpy as np
 
 from atomserve.codecs.inputs import marked_spec
-from atomserve.codecs.wire import NO_JSON, write_bytes, write_json, write_msgpack
+from atomserve.codecs.tensors import data_of, npy_head
+from atomserve.codecs.wire import NO_JSON, array_of, write_bytes, write_json, write_msgpack
 from atomserve.engine.jobs import Answer, AnswerForm
 from atomserve.errors import BadAnswer, NotAcceptable
-from atomserve.fields import VideoClip
+from atomserve.fields import Tensor, VideoClip
 from atomserve.schemas import Leaf, Marked, unwrapped
 
 UNFIT = (AttributeError, TypeError, ValueError, OverflowError, RecursionError)
@@ -75,6 +76,10 @@ class Answers:
         if value is None and self._nullable:
             return self._json(value, "")
         own = value.media_type if isinstance(value, VideoClip) else media_type or spec.media_type
+        if isinstance(spec, Tensor):
+            array = array_of(spec, value)
+            # Whoever keeps the answer copies the numbers once, to where they are read.
+            return Answer(data_of(array), own, head=npy_head(array))
         return Answer(write_bytes(spec, value, media_type), own)
 
     def _builtins(self, value: Any, leaf: Leaf) -> Any:

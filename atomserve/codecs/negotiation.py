@@ -116,7 +116,7 @@ def answer_form(signature: Signature, accept: str) -> tuple[AnswerForm, str]:
 
 def _choose_answer(kind: Kind, accept: str) -> tuple[AnswerForm, str]:
     offers = [*MEDIA.get(kind, ()), *([NPY] if kind == "tensor" else []), JSON, *MSGPACK_NAMES]
-    chosen, named = _best(offers, accept)
+    chosen, named = best(offers, accept)
     if chosen in MEDIA.get(kind, ()):
         # A range leaves the choice to the answer: a null one may become JSON.
         return "media", chosen if named else ""
@@ -131,7 +131,7 @@ def _stream_offers() -> list[str]:
 
 
 def _choose_stream(accept: str) -> StreamForm:
-    return STREAM_FORMS[_best(_stream_offers(), accept)[0]]
+    return STREAM_FORMS[best(_stream_offers(), accept)[0]]
 
 
 def stream_form(accept: str) -> StreamForm:
@@ -143,8 +143,12 @@ def stream_form(accept: str) -> StreamForm:
     return _stream_form(accept)
 
 
-def _best(offers: list[str], accept: str) -> tuple[str, bool]:
-    """Return the offer that ``accept`` likes best, the first of equals, and if it was named."""
+def best(offers: list[str], accept: str) -> tuple[str, bool]:
+    """Return the offer that ``accept`` likes best, the first of equals, and if it was named.
+
+    Raises:
+        NotAcceptable: it allows none of them.
+    """
     ranges = _ranges(accept) or {"*/*": 1.0}
     rated = []
     for place, offer in enumerate(offers):

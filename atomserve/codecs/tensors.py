@@ -131,11 +131,11 @@ def _npy_header(text: str) -> tuple[str, bool, tuple[int, ...]]:
         ) from None
 
 
-def to_npy(array: Array) -> bytes:
-    """Write an npy file of version 1.0, copying the numbers once."""
+def npy_head(array: Array) -> bytes:
+    """Write what stands before the bytes of ``array`` in an npy file of version 1.0."""
     head = f"{{'descr': '{array.dtype.str}', 'fortran_order': False, 'shape': {array.shape}, }}"
     padded = head.encode() + b" " * (-(len(head) + 11) % 64) + b"\n"
-    return b"".join((MAGIC, b"\x01\x00", len(padded).to_bytes(2, "little"), padded, data_of(array)))
+    return b"".join((MAGIC, b"\x01\x00", len(padded).to_bytes(2, "little"), padded))
 
 
 def data_of(array: Array) -> memoryview:

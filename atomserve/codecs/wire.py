@@ -17,7 +17,6 @@ from atomserve.codecs.tensors import (
     from_nested,
     from_npy,
     from_raw,
-    to_npy,
     view,
 )
 from atomserve.errors import BadAnswer, MissingExtra, NotAcceptable
@@ -139,7 +138,7 @@ def write_json(spec: Spec, value: Any) -> Any:
     """
     if not isinstance(spec, Tensor):
         return write_bytes(spec, value)
-    array = _array(spec, value)
+    array = array_of(spec, value)
     if not finite(array):
         raise NotAcceptable(f"{NO_JSON} or application/x-npy")
     return array.tolist()
@@ -153,20 +152,18 @@ def write_msgpack(spec: Spec, value: Any) -> Any:
     """
     if not isinstance(spec, Tensor):
         return write_bytes(spec, value)
-    array = _array(spec, value)
+    array = array_of(spec, value)
     return {"dtype": spec.dtype, "shape": array.shape, "data": data_of(array)}
 
 
 def write_bytes(spec: Spec, value: Any, media_type: str = "") -> bytes | memoryview:
-    """Write the field's own bytes, as ``media_type`` where it has several.
+    """Write the own bytes of a field that is no tensor, as ``media_type`` where it has several.
 
     Raises:
         BadAnswer: ``value`` is not such a field.
         NotAcceptable: ``media_type`` needs an extra that is not installed.
     """
     try:
-        if isinstance(spec, Tensor):
-            return to_npy(checked_array(spec, value))
         if spec.kind == "image":
             return encode_picture(value, media_type or spec.media_type)
         if spec.kind == "audio":
@@ -182,7 +179,12 @@ def write_bytes(spec: Spec, value: Any, media_type: str = "") -> bytes | memoryv
         raise BadAnswer(f"the model answered {exc}") from exc
 
 
-def _array(spec: Tensor, value: Any) -> Any:
+def array_of(spec: Tensor, value: Any) -> Any:
+    """Return ``value`` as an array.
+
+    Raises:
+        BadAnswer: it is not as ``spec`` says.
+    """
     try:
         return checked_array(spec, value)
     except ValueError as exc:

@@ -16,11 +16,14 @@ class Slot(Holder, Protocol):
     """One running copy of a wrapper.
 
     ``run`` is called on the event loop and returns at once; the jobs' replies are ended there
-    later. ``room`` says how many more jobs it takes now.
+    later. ``room`` says how many more jobs it takes now, ``busy`` how many it has.
     """
 
     @property
     def room(self) -> int: ...
+
+    @property
+    def busy(self) -> int: ...
 
     def run(self, jobs: Sequence[Job]) -> None: ...
 

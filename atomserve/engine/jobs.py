@@ -106,7 +106,17 @@ class Holder(Protocol):
 class Job:
     """A request with its deadline, the place its answers go, and who holds it."""
 
-    __slots__ = ("consumed", "context", "holder", "items", "payload", "reply", "retried", "takes")
+    __slots__ = (
+        "arrived",
+        "consumed",
+        "context",
+        "holder",
+        "items",
+        "payload",
+        "reply",
+        "retried",
+        "takes",
+    )
 
     def __init__(
         self,
@@ -126,6 +136,8 @@ class Job:
         self.consumed: Callable[[], None] = _nothing
         """Set by the slot of a stream: the client has read one more answer."""
         self.retried = False
+        self.arrived = 0.0
+        """When it was accepted, on the context's clock."""
 
     @property
     def started(self) -> bool:

@@ -41,6 +41,8 @@ class Model:
         """Why no job is taken any more."""
         self.backend = backend
         self.mailbox: Mailbox
+        self.waited: Callable[[float], None] = _unheard
+        """Told how long each job waited for a slot, in seconds."""
         self._opened: Opened | None = None
         self._lane = Lane(name, backend.options.queue_size)
         self._on_change = on_change
@@ -170,6 +172,7 @@ class Model:
     def _accept(self, job: Job) -> None:
         try:
             self.check()
+            job.arrived = time.monotonic()
             self._lane.offer(job)
         except AtomError:
             _release(job)
@@ -191,6 +194,8 @@ class Model:
                 return
             share = -(-len(self._lane) // (len(free) - index))
             if batch := self._lane.take(min(room, share), now):
+                for job in batch:
+                    self.waited(now - job.arrived)
                 slot.run(batch)
 
     def _unready(self) -> AtomError:
@@ -205,6 +210,10 @@ class Model:
         if (state, detail) != (self.state, self.detail) or state == "loading":
             self.state, self.detail = state, detail
             self._on_change(self)
+
+
+def _unheard(_: float) -> None:
+    pass
 
 
 def _release(job: Job) -> None:

@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
-from atomserve.settings import ModelSettings, Settings
+from atomserve.settings import Count, Executor, ModelSettings, Settings
+from atomserve.units import Bytes, Seconds, Timeout
 from atomserve.wrapper import Wrapper
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """The decided settings of one model; see `atomserve.wrapper.Wrapper` for what each means."""
 
-    executor: Literal["process", "thread"] = "process"
-    slots: int = 1
-    capacity: int = 1
-    timeout: float = 60.0
-    grace: float = 1.0
-    startup_timeout: float = 600.0
-    stream_timeout: float | None = None
-    queue_size: int = 32
+    executor: Executor = "process"
+    slots: Count = 1
+    capacity: Count = 1
+    timeout: Timeout = 60.0
+    grace: Seconds = 1.0
+    startup_timeout: Timeout = 600.0
+    stream_timeout: Timeout | None = None
+    queue_size: Count = 32
     idempotent: bool = False
     cancel: Literal["run", "kill"] = "run"
     devices: tuple[str, ...] = ()
-    threads: int | None = None
+    threads: Count | None = None
     env: dict[str, str] = {}
-    max_memory: int | None = None
-    max_requests: int | None = None
+    max_memory: Bytes | None = None
+    max_requests: Count | None = None
     crash_limit: str = "5/60s"
-    spares: int = 0
-    unload_timeout: float = 5.0
+    spares: Annotated[int, msgspec.Meta(ge=0, le=1)] = 0
+    unload_timeout: Seconds = 5.0
 
 
 def class_options(cls: type[Wrapper]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from atomserve.guard.handshakes import Handshake
 from atomserve.guard.problems import Internal
 from atomserve.settings import Limits
 from atomserve.telemetry.logs import AccessLog
+from atomserve.telemetry.requests import RequestCounts
 
 YOUNG = 0.02
 """Seconds after which a request that is still running is watched: most are over before."""
@@ -32,7 +33,7 @@ Dress = Callable[[Scope, Send], Send]
 
 
 class Guard:
-    """Bounds what clients may do to ``app``, and tells of each request in the access log.
+    """Bounds what clients may do to ``app``; counts each request and tells of it in the access log.
 
     It runs while it is entered (``async with``), which it does by itself around the app's lifespan.
     ``reset`` breaks off an answer that cannot be finished, in the server's own way. ``dress`` puts
@@ -45,6 +46,7 @@ class Guard:
         *,
         limits: Limits,
         access: AccessLog | None = None,
+        counts: RequestCounts | None = None,
         trusted_proxies: Sequence[str] = (),
         reset: Reset | None = None,
         dress: Dress | None = None,
@@ -54,6 +56,7 @@ class Guard:
         self.in_flight = 0
         """Requests and WebSockets that have begun and not ended."""
         self._access = access
+        self._counts = counts
         self._proxies = Proxies(trusted_proxies) if trusted_proxies else None
         self._reset = reset
         self._dress = dress
@@ -242,6 +245,17 @@ class Guard:
         bytes_in: int = 0,
         bytes_out: int = 0,
     ) -> None:
+        duration = monotonic() - began
+        if self._counts is not None:
+            self._counts.record(
+                client.model,
+                client.route,
+                status,
+                client.code,
+                duration=duration,
+                bytes_in=bytes_in,
+                bytes_out=bytes_out,
+            )
         if self._access is None:
             return
         peer = scope.get("client")
@@ -251,7 +265,7 @@ class Guard:
             method=scope.get("method", "GET"),
             path=scope["path"] if raw is None else raw.decode("latin-1"),
             status=status,
-            duration=monotonic() - began,
+            duration=duration,
             bytes_in=bytes_in,
             bytes_out=bytes_out,
             client=peer[0] if peer else "",

@@ -13,8 +13,8 @@ import anyio.abc
 import structlog
 
 from atomserve import control
-from atomserve.errors import ConfigError
-from atomserve.plugins import Source
+from atomserve.errors import ConfigError, PluginError
+from atomserve.plugins import Source, check_tables
 from atomserve.settings import ModelSettings, Settings
 from atomserve.supervisor.api_processes import EXIT_CRASH_LOOP, ApiProcesses
 from atomserve.supervisor.children import Child, reap_orphans
@@ -28,6 +28,10 @@ EXIT_PORT_BUSY = 98
 
 API_PROCESS = (sys.executable, "-m", "atomserve.server.process")
 WORKER = (sys.executable, "-m", "atomserve.backends.worker")
+
+_HEEDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+_SURVIVED = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU)
+"""Signals that would end or stop a process which does not take them."""
 
 log = structlog.get_logger("atomserve.supervisor")
 
@@ -90,6 +94,7 @@ class Supervisor:
         self._emit = on_event
         self._groups: list[WorkerGroup] = []
         self._names: dict[str, Source] = {}
+        self._sources = 0
         self._surveys = Surveys(apis, self._groups)
         self._exit_code = 0
         self._stopping = False
@@ -101,9 +106,12 @@ class Supervisor:
 
     def serve(self, source: Source, worker: Sequence[str], log_fd: int) -> None:
         """Serve ``source`` by workers, or in the API processes if the settings say so."""
+        self._sources += 1
         model = self._settings.models.get(source.name or "", ModelSettings())
         if (model.executor or self._settings.executor) == "thread":
             self._apis.sources += (source,)
+            if source.name is not None:  # the class of another decides its name
+                self._names[source.name] = source
             return
         self._apis.expected += 1
         group = WorkerGroup(
@@ -119,9 +127,8 @@ class Supervisor:
 
     async def run(self) -> int:
         """Start the children, and return the exit code when the last one has ended for good."""
-        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
         self._emit(Bound(self._apis.urls))
-        with anyio.open_signal_receiver(*numbers) as received:
+        with anyio.open_signal_receiver(*_HEEDED, *_SURVIVED) as received:
             async with anyio.create_task_group() as self._tasks:
                 self._tasks.start_soon(self._obey, received)
                 async with anyio.create_task_group() as kept:
@@ -155,13 +162,20 @@ class Supervisor:
                 self.fail(text, exit_code)
 
     def claim(self, model: str, source: Source) -> bool:
-        """Take the name ``model`` for ``source``; False if another has it, which ends all."""
-        other = self._names.setdefault(model, source)
-        if other is source:
-            return True
-        text = f'two models are called "{model}": {other} and {source}; '
-        self.fail(f"{text}give one of them another name with NAME=", EXIT_CONFIG)
-        return False
+        """Take the name ``model`` for ``source``; False if it is refused, which ends all."""
+        try:
+            other = self._names.setdefault(model, source)
+            if other is not source:
+                raise PluginError(
+                    f'two models are called "{model}": {other} and {source}; '
+                    "give one of them another name with NAME="
+                )
+            if len(self._names) == self._sources:
+                check_tables(self._settings, self._names)
+        except PluginError as exc:
+            self.fail(str(exc), EXIT_CONFIG)
+            return False
+        return True
 
     def fail(self, message: str, exit_code: int) -> None:
         """End the instance at once."""
@@ -179,6 +193,8 @@ class Supervisor:
                 self._reap()
             elif number == signal.SIGHUP:
                 log.info("supervisor.reload_unsupported", signal="SIGHUP")
+            elif number in _SURVIVED:
+                continue
             elif self._stopping:
                 self._begin_stop()
             else:

@@ -15,15 +15,23 @@ from atomserve.supervisor.api_processes import ApiProcesses
 from atomserve.supervisor.children import Child
 from atomserve.supervisor.worker import Worker
 from atomserve.supervisor.workers import WorkerGroup
+from atomserve.telemetry.counters import Snapshot, merge
+from atomserve.telemetry.instance import ApiDocument
 
-PATIENCE = 1.0
-"""Seconds that a child gets to say what it is doing; a busy plugin may not let its worker speak."""
+PATIENCE = 0.5
+"""Seconds that a child gets to say what it is doing; a busy plugin may not let its worker speak.
+
+Less than `atomserve.telemetry.instance.PATIENCE`: who asked still waits for the answer.
+"""
 
 Documents = dict[Child, msgspec.Raw]
 
 
 class Surveys:
-    """Answers who asks; whoever asks while the children are being asked gets the same answer."""
+    """Answers who asks; whoever asks while the children are being asked gets the same answer.
+
+    What API processes have counted is kept beyond their end: sums over them must not fall.
+    """
 
     def __init__(self, apis: ApiProcesses, groups: Sequence[WorkerGroup]) -> None:
         self._apis = apis
@@ -31,6 +39,8 @@ class Surveys:
         self._started = time.time()
         self._began = time.monotonic()
         self._asking: list[tuple[Child, int]] = []
+        self._counted: dict[int, tuple[Child, msgspec.Raw]] = {}
+        self._departed: list[Snapshot] = []
 
     def __repr__(self) -> str:
         return f"<Surveys: {len(self._asking)} asking>"
@@ -40,32 +50,51 @@ class Surveys:
         self._asking.append((child, number))
         if len(self._asking) > 1:
             return
-        documents = await self._ask()
-        report = msgspec.json.encode(self._report(documents))
+        children = self._listening()
+        documents = await self._ask(children)
+        silent = len(documents) < len(children)
+        self._remember(documents)
+        documents |= dict(self._counted.values())
+        report = msgspec.json.encode(self._report(documents, partial=silent))
         if len(report) > control.MAX_FRAME // 2:
-            report = msgspec.json.encode(self._report({}))
+            report = msgspec.json.encode(self._report({}, partial=True))
         asking, self._asking = self._asking, []
         for asker, asked in asking:
             asker.post(control.Surveyed(asked, msgspec.Raw(report)))
 
-    async def _ask(self) -> Documents:
+    async def _ask(self, children: list[Child]) -> Documents:
         documents: Documents = {}
 
         async def ask(child: Child) -> None:
             documents[child] = await child.survey()
 
-        # One that still imports does not listen.
-        children = [child for child in self._apis.running.values() if child.serving]
-        for group in self._groups:
-            children += [worker.child for worker in group.workers if worker.state != "starting"]
         with anyio.move_on_after(PATIENCE):
             async with anyio.create_task_group() as tasks:
                 for child in children:
                     tasks.start_soon(ask, child)
         return documents
 
-    def _report(self, documents: Documents) -> dict[str, Any]:
+    def _listening(self) -> list[Child]:
+        """Return whom to ask: one that still imports does not listen."""
+        children = [child for child in self._apis.running.values() if child.serving]
+        for group in self._groups:
+            children += [worker.child for worker in group.workers if worker.state != "starting"]
+        return children
+
+    def _remember(self, documents: Documents) -> None:
+        running = self._apis.running
+        for index, (child, document) in list(self._counted.items()):
+            if running.get(index) is not child:
+                del self._counted[index]
+                self._departed = merge([self._departed, _counters(document)])
+        for index, child in running.items():
+            if child in documents:
+                self._counted[index] = (child, documents[child])
+
+    def _report(self, documents: Documents, *, partial: bool) -> dict[str, Any]:
         return {
+            "partial": partial,
+            "departed": self._departed,
             "instance": {
                 "pid": os.getpid(),
                 "started": self._started,
@@ -89,6 +118,14 @@ class Surveys:
                 if group.standing.model
             },
         }
+
+
+def _counters(document: msgspec.Raw) -> list[Snapshot]:
+    try:
+        families = msgspec.json.decode(document, type=ApiDocument).families
+    except msgspec.DecodeError:
+        return []
+    return [family for family in families if family.kind != "gauge"]
 
 
 def resident(pid: int) -> int | None:

@@ -35,7 +35,7 @@ class Instance(Protocol):
     """What a `WorkerGroup` asks of whoever runs it."""
 
     def claim(self, model: str, source: Source) -> bool:
-        """Take the name ``model``; False if another has it, which ends the instance."""
+        """Take the name ``model``; False if it is refused, which ends the instance."""
 
     def fail(self, message: str, exit_code: int) -> None:
         """End the instance at once."""
@@ -223,11 +223,11 @@ class WorkerGroup:
     def _begin(self, message: control.Described) -> bool:
         """Decide at the first description where the wrapper runs, and how often."""
         options = message.options
+        if not self._instance.claim(message.model, self.source):
+            return False
         if options.executor == "thread":
             self.stop()
             self._apis.host(self.source)
-            return False
-        if not self._instance.claim(message.model, self.source):
             return False
         self._begun = True
         self._limit.allow(options.crash_limit)
@@ -236,9 +236,6 @@ class WorkerGroup:
         for index in range(1, options.slots):
             self.slots.append(Slot(index))
             self._tasks.start_soon(self._keep, self.slots[index])
-        if options.spares:
-            self._spare_number = options.slots
-            self._tasks.start_soon(self._keep_spare)
         return True
 
     def _link(self, slot: Slot, index: int, child: Child) -> None:
@@ -299,15 +296,17 @@ class WorkerGroup:
 
     def _bear_death(self, end: WorkerEnded) -> None:
         """Decide when the next worker is started, or that there is none."""
-        delay = self._limit.after_death(time.monotonic())
+        now = time.monotonic()
+        delay = self._limit.after_death(now)
+        if delay is not None and now < self._not_before:  # several died together: one pause
+            delay = self._not_before - now
         end = msgspec.structs.replace(end, restart_in=delay)
         self._emit(end)
-        facts = msgspec.structs.asdict(end)
-        log.error("worker.died", **facts)
+        log.error("worker.died", **msgspec.structs.asdict(end))
         if delay is None:
             self._give_up(end.reason)
         else:
-            self._not_before = time.monotonic() + delay
+            self._not_before = now + delay
 
     def _give_up(self, reason: str) -> None:
         """Serve this model no more; the others go on."""
@@ -326,7 +325,11 @@ class WorkerGroup:
         if self._over.is_set():
             return
         serving = [slot for slot in self.slots if slot.serving]
-        self._complete = self._complete or len(serving) == len(self.slots)
+        if not self._complete and len(serving) == len(self.slots):
+            self._complete = True
+            if self._options.spares:  # it shall not delay the first start
+                self._spare_number = len(self.slots)
+                self._tasks.start_soon(self._keep_spare)
         if serving and self._complete:
             standing.become("ready")
         else:

@@ -21,7 +21,10 @@ from atomserve.guard.client import client_of
 from atomserve.signature import Signature
 from atomserve.surfaces.bodies import read_body, send_answer
 from atomserve.surfaces.events import FORMATS, send_events
+from atomserve.surfaces.status import Whole
 
+GLANCE = 0.25
+"""Seconds that the description of a model waits for the other processes."""
 SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?").fullmatch
 
 
@@ -116,13 +119,12 @@ def describe(model: Model, *, full: bool) -> dict[str, Any]:
     if full:
         options = model.options
         found["signature"] = model.signature
-        found["queue"] = {"waiting": model.waiting, "size": options.queue_size}
-        found["slots"] = {"count": options.slots, "capacity": options.capacity}
+        found["capacity"] = options.capacity
         found["timeout"] = options.timeout
     return found
 
 
-def routes(engine: Engine, prefix: str) -> list[Route]:
+def routes(engine: Engine, whole: Whole, prefix: str) -> list[Route]:
     """Return the routes that list and describe models."""
 
     async def listing(_: Request) -> Response:
@@ -131,7 +133,18 @@ def routes(engine: Engine, prefix: str) -> list[Route]:
         )
 
     async def one(request: Request) -> Response:
-        return _json(describe(engine.model(request.path_params["name"]), full=True))
+        model = engine.model(request.path_params["name"])
+        status, _ = await whole.look(GLANCE)
+        found = status.models[model.name]
+        at_work = {
+            "queue": found.queue,
+            "running": found.running,
+            "slots": found.slots,
+            "restarts": found.restarts,
+            "arena_bytes": found.arena_bytes,
+            "partial": status.partial,
+        }
+        return _json(describe(model, full=True) | at_work)
 
     async def nobody(request: Request) -> Response:
         # Of those that are served, the application knows these paths by heart.

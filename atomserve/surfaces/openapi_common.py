@@ -8,6 +8,7 @@ from typing import Any
 
 from atomserve.errors import Abandoned, AtomError, ConfigError, PluginError, all_errors, problem
 from atomserve.surfaces.openapi_schemas import COMPONENTS
+from atomserve.telemetry.exposition import CONTENT_TYPES
 
 Object = dict[str, Any]
 
@@ -22,6 +23,8 @@ def server_paths(prefix: str, models: Sequence[str]) -> Object:
     check = {"name": "check", "in": "path", "required": True, "schema": names}
     return {
         f"{prefix}/v1/models": {"get": _list_models()},
+        f"{prefix}/v1/status": {"get": _status()},
+        "/metrics": {"get": _metrics()},
         "/livez": {"get": _health("livez", "Say whether the server runs")},
         "/readyz": {"get": _health("readyz", "Say whether requests are welcome")},
         "/readyz/{check}": {
@@ -53,6 +56,26 @@ def _list_models() -> Object:
         "tags": ["server"],
         "summary": "List the models",
         "responses": {"200": json_answer("All models", "Models"), **failing(*ANYWHERE)},
+    }
+
+
+def _status() -> Object:
+    content = {"application/json": {"schema": {"type": "object"}}}
+    return {
+        "operationId": "status",
+        "tags": ["server"],
+        "summary": "Say how all processes, models and slots are",
+        "responses": {"200": {"description": "All", "content": content}, **failing(*ANYWHERE)},
+    }
+
+
+def _metrics() -> Object:
+    content = {form: {"schema": {"type": "string"}} for form in CONTENT_TYPES}
+    return {
+        "operationId": "metrics",
+        "tags": ["server"],
+        "summary": "Tell Prometheus what all processes have counted",
+        "responses": {"200": {"description": "All", "content": content}, **failing(*ANYWHERE)},
     }
 
 
@@ -90,18 +113,38 @@ def json_answer(description: str, schema: str) -> Object:
 def schemas() -> Object:
     """Return the shared schemas by component name."""
     text = {"type": "string"}
+    whole = {"type": ["integer", "null"]}
     fault = {"type": "object", "properties": {"path": text, "message": text}}
+    slot = {
+        "type": "object",
+        "properties": {
+            "slot": {"type": ["integer", "null"], "description": "null: a spare"},
+            "pid": whole,
+            "state": text,
+            "busy": whole,
+            "requests": whole,
+            "restarts": whole,
+            "rss": {"type": ["integer", "null"], "description": "Bytes"},
+            "arena_bytes": whole,
+        },
+        "required": ["slot", "pid", "state"],
+    }
     model = {
         "type": "object",
         "properties": {
             "name": text,
-            "state": {"enum": ["loading", "ready", "failed", "stopped"]},
+            "state": {"enum": ["loading", "ready", "restarting", "failed", "stopped"]},
             "detail": text,
             "version": text,
             "description": text,
             "signature": {"type": "object"},
             "queue": {"type": "object"},
-            "slots": {"type": "object"},
+            "running": {"type": "integer", "description": "Jobs that slots have"},
+            "capacity": {"type": "integer", "description": "Jobs that a slot may run at once"},
+            "slots": {"type": "array", "items": slot},
+            "restarts": {"type": "object", "description": "Replaced workers, by cause"},
+            "arena_bytes": {"type": "integer", "description": "Bytes of large bodies"},
+            "partial": {"type": "boolean", "description": "Not every process answered"},
             "timeout": {"type": "number", "description": "Seconds"},
         },
         "required": ["name", "state"],
