@@ -53,9 +53,7 @@ def environment() -> dict[str, str]:
 class Live:
     """One running server; ``printed`` and ``logged`` are its lines so far."""
 
-    def __init__(
-        self, folder: Path, arguments: Sequence[str], prefix: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, folder: Path, arguments: Sequence[str], prefix: Sequence[str] = ()) -> None:
         self.process = subprocess.Popen(
             [*prefix, *command("run", "--port", "0", *arguments)],
             cwd=folder,

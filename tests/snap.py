@@ -64,13 +64,14 @@ def snapshot(pid: int, errors: Iterable[object] = ()) -> Snapshot:
     found.kinds["supervisor"].add(supervisor)
     for child in supervisor.children(recursive=True):
         try:
-            kind = kind_of(child)
             if child.status() == psutil.STATUS_ZOMBIE:
                 found.zombies += 1
-            elif kind is None:
-                found.others.append(" ".join(child.cmdline()))
-            else:
+            elif (kind := kind_of(child)) is not None:
                 found.kinds.setdefault(kind, Held()).add(child)
+            else:
+                found.others.append(" ".join(child.cmdline()))
+        except psutil.ZombieProcess:
+            found.zombies += 1  # from one moment to the next
         except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
             continue  # gone in between
     return found
@@ -96,9 +97,9 @@ def differences(before: Snapshot, after: Snapshot) -> list[str]:
                 found.append(f"{kind}: {name} {was} -> {now}")
         if new.rss - old.rss > MORE_MEMORY[kind]:
             found.append(f"{kind}: rss {old.rss // MiB} -> {new.rss // MiB} MiB")
-    if after.zombies:
-        found.append(f"zombies: {after.zombies}")
-    if after.others:
+    if after.zombies > before.zombies:
+        found.append(f"zombies: {before.zombies} -> {after.zombies}")
+    if len(after.others) > len(before.others):
         found.append(f"other processes: {after.others}")
     if new_names := after.shm - before.shm:
         found.append(f"/dev/shm: {sorted(new_names)}")

@@ -31,9 +31,7 @@ def beside() -> Iterator[ThreadPoolExecutor]:
         yield threads
 
 
-def asked(
-    beside: ThreadPoolExecutor, it: Instance, model: str, **inputs: object
-) -> Future[Answer]:
+def asked(beside: ThreadPoolExecutor, it: Instance, model: str, **inputs: object) -> Future[Answer]:
     return beside.submit(it.ask, model, **inputs)
 
 
@@ -287,9 +285,7 @@ HANGS = {
 
 @pytest.mark.timeout(40)
 @pytest.mark.parametrize("name", HANGS)
-def test_a_hung_worker_is_replaced(
-    tmp_path: Path, beside: ThreadPoolExecutor, name: str
-) -> None:
+def test_a_hung_worker_is_replaced(tmp_path: Path, beside: ThreadPoolExecutor, name: str) -> None:
     settings = "[models.it]\ntimeout = 2\ngrace = 1\n"
     with faulty(tmp_path, {"it": "Fault", "other": "Fault"}, settings) as it:
         warm(it, "it")
@@ -434,9 +430,7 @@ def test_f16_as_process_1_it_reaps_what_plugins_orphan(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(40)
-def test_f22_a_storm_of_signals_changes_nothing(
-    tmp_path: Path, beside: ThreadPoolExecutor
-) -> None:
+def test_f22_a_storm_of_signals_changes_nothing(tmp_path: Path, beside: ThreadPoolExecutor) -> None:
     numbers = (
         signal.SIGHUP,
         signal.SIGUSR1,
