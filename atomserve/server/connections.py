@@ -13,12 +13,15 @@ import hypercorn.protocol
 import hypercorn.protocol.h2
 import hypercorn.protocol.h11
 from hypercorn.asyncio.tcp_server import TCPServer
-from hypercorn.events import Event, Updated
+from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.events import StreamClosed
 from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.protocol.ws_stream import FrameTooLargeError, WSStream
 from wsproto.events import CloseConnection, Message, Ping
 from wsproto.frame_protocol import CloseReason
+
+PIECE = 256 * 1024
+"""Most bytes of a body that are taken from a connection at once."""
 
 
 class Config(hypercorn.config.Config):
@@ -46,6 +49,17 @@ class Connection(TCPServer):
 
     _asked = False
     config: Config
+
+    async def _read_data(self) -> None:
+        # In larger pieces than Hypercorn's, since each costs a walk through all layers, and without
+        # its wait_for: read_timeout is never set (hypercorn_config tells why).
+        while not self.reader.at_eof():
+            try:
+                data = await self.reader.read(PIECE)
+            except OSError:
+                break
+            await self.protocol.handle(RawData(data))
+        await self.protocol.handle(Closed())
 
     async def protocol_send(self, event: Event) -> None:
         if isinstance(event, Updated):
