@@ -68,6 +68,8 @@ class Connection(TCPServer):
                 break
             await self.protocol.handle(RawData(data))
         await self.protocol.handle(Closed())
+        self._left = True
+        await self.idle_task.stop()
 
     async def protocol_send(self, event: Event) -> None:
         if isinstance(event, Updated):
@@ -75,11 +77,6 @@ class Connection(TCPServer):
             if self._left and event.idle:
                 return
         await super().protocol_send(event)
-
-    async def _read_data(self) -> None:
-        await super()._read_data()
-        self._left = True
-        await self.idle_task.stop()
 
     async def _idle_timeout(self) -> None:
         if self._asked:
