@@ -307,7 +307,8 @@ class ProcessSlot:
     def _lost(self) -> None:
         for timer in self._graces.values():
             timer.cancel()
-        last = -1 if self._ledger is None else _NUMBER.unpack_from(self._ledger.data)[0]
+        # A worker that died before it showed its ledger may have begun whatever it was given.
+        last = self._next if self._ledger is None else _NUMBER.unpack_from(self._ledger.data)[0]
         self._ledger = None  # its memory, before a garbage collector comes by
         jobs, self._jobs = self._jobs, {}
         self._numbers.clear()
