@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from atomserve.server.adapters import serve_hypercorn
 from atomserve.settings import Settings
@@ -26,8 +27,9 @@ async def predict(request: Request) -> JSONResponse:
 app = Starlette(routes=[Route("/v1/models/echo_tiny/predict", predict, methods=["POST"])])
 
 
-async def main() -> None:
-    with socket.create_server(("127.0.0.1", int(sys.argv[1])), backlog=1024) as listener:
+async def serve(app: ASGIApp, port: int) -> None:
+    """Serve ``app`` as atomserve would."""
+    with socket.create_server(("127.0.0.1", port), backlog=1024) as listener:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         await serve_hypercorn(
             app, Settings(), [listener.fileno()], serving=anyio.Event(), stop=anyio.Event()
@@ -35,4 +37,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    anyio.run(main, backend_options={"use_uvloop": True})
+    anyio.run(serve, app, int(sys.argv[1]), backend_options={"use_uvloop": True})

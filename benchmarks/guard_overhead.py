@@ -1,4 +1,4 @@
-"""What the guard and its access log cost a tiny request, in process and over Hypercorn.
+"""What the guard, its access log and counters cost a tiny request, in process and over Hypercorn.
 
     python benchmarks/guard_overhead.py [--rounds 5] [--seconds 3]
 
@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import Any
 
 import anyio
@@ -34,7 +35,9 @@ from starlette.types import ASGIApp, Message
 
 from atomserve.guard.guard import Guard
 from atomserve.settings import Limits
+from atomserve.telemetry.counters import Registry
 from atomserve.telemetry.logs import AccessLog
+from atomserve.telemetry.requests import RequestCounts
 from atomserve.telemetry.sink import Sink
 
 BODY = b'{"text": "hello you"}'
@@ -45,7 +48,7 @@ HEADERS = [
     (b"content-type", b"application/json"),
     (b"content-length", b"%d" % len(BODY)),
 ]
-VARIANTS = ("bare", "guard", "guard+log")
+VARIANTS = ("bare", "guard", "guard+log", "guard+log+counts")
 
 
 async def echo(request: Request) -> Response:
@@ -57,10 +60,11 @@ def build(variant: str) -> ASGIApp:
     if variant == "bare":
         return app
     log = None
-    if variant == "guard+log":
+    if variant.startswith("guard+log"):
         with tempfile.TemporaryFile() as file:
             log = AccessLog(Sink(os.dup(file.fileno())))
-    return Guard(app, limits=Limits(), access=log)
+    counts = RequestCounts(Registry()) if variant.endswith("+counts") else None
+    return Guard(app, limits=Limits(), access=log, counts=counts)
 
 
 def scope() -> dict[str, Any]:
@@ -105,13 +109,15 @@ async def cost(run: Callable[[], Awaitable[None]], count: int = 3000) -> float:
 async def in_process(rounds: int) -> None:
     apps = {variant: build(variant) for variant in VARIANTS}
     best = dict.fromkeys(VARIANTS, float("inf"))
-    async with apps["guard"], apps["guard+log"]:  # type: ignore[attr-defined]
+    async with AsyncExitStack() as stack:
+        for variant in VARIANTS[1:]:
+            await stack.enter_async_context(apps[variant])  # type: ignore[arg-type]
         for _ in range(rounds * 4):
             for variant, app in apps.items():
                 best[variant] = min(best[variant], await cost(lambda app=app: call(app)))  # type: ignore[misc]
     bare = best["bare"]
     for variant, microseconds in best.items():
-        print(f"in-process {variant:10} {microseconds:6.1f} us  +{microseconds - bare:4.1f} us")
+        print(f"in-process {variant:16} {microseconds:6.1f} us  +{microseconds - bare:4.1f} us")
 
 
 async def scoped(wait: Callable[[], Awaitable[None]]) -> None:
@@ -201,7 +207,7 @@ def over_http(rounds: int, seconds: int) -> None:
         rate, share = statistics.median(rates[variant]), statistics.median(shares)
         extra = min(costs[variant]) - min(costs["bare"])
         print(
-            f"hypercorn  {variant:10} {rate:6.0f} req/s  {share:6.1%} of bare"
+            f"hypercorn  {variant:16} {rate:6.0f} req/s  {share:6.1%} of bare"
             f"  {min(costs[variant]):5.0f} us CPU  +{extra:.1f} us"
         )
 

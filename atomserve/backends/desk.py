@@ -40,12 +40,15 @@ class Desk:
 
     ahead = AHEAD
 
-    def __init__(self, model: str, on_over: Callable[[], None]) -> None:
+    def __init__(
+        self, model: str, on_over: Callable[[], None], on_closed: Callable[[], None]
+    ) -> None:
         self.model = model
         self.counters: list[Counter] = []
         self.slot: Slot
         self.turn = EndOfTurn(self._fill)
         self._on_over = on_over
+        self._on_closed = on_closed
         self._window = 1
 
     def begin(self, slot: Slot) -> None:
@@ -65,7 +68,7 @@ class Desk:
     def closed(self, counter: Counter) -> None:
         """An API process is gone, or wants nothing more of this worker."""
         self.counters.remove(counter)
-        self._on_over()
+        self._on_closed()
 
     def resize(self, jobs: int) -> None:
         """Let each API process send so many jobs ahead."""

@@ -151,7 +151,7 @@ class Worker:
         from atomserve.engine.loops import Mailbox
 
         self._gone = anyio.Event()
-        self._desk = Desk(self._model, self._over)
+        self._desk = Desk(self._model, self._over, self._check_end)
         self._slot = open_slot(self._runner, self._options, Mailbox(), self._desk.turn.ask)
         self._desk.begin(self._slot)
         async with anyio.create_task_group() as tasks:
@@ -201,7 +201,7 @@ class Worker:
         return msgspec.Raw(msgspec.json.encode(document))
 
     def _over(self) -> None:
-        """A job or a link has ended."""
+        """A job has ended."""
         self._served += 1
         quick = self._slot.quick and self._options.capacity == 1
         self._desk.resize(self._desk.ahead if quick else self._options.capacity)

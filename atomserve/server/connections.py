@@ -7,18 +7,24 @@ from dataclasses import dataclass
 from typing import Any
 
 import anyio
+import h11
 import hypercorn.asyncio.run
 import hypercorn.config
 import hypercorn.protocol
 import hypercorn.protocol.h2
 import hypercorn.protocol.h11
+from h11._receivebuffer import ReceiveBuffer
 from hypercorn.asyncio.tcp_server import TCPServer
-from hypercorn.events import Event, Updated
+from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.events import StreamClosed
 from hypercorn.protocol.h2 import H2Protocol
+from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.ws_stream import FrameTooLargeError, WSStream
 from wsproto.events import CloseConnection, Message, Ping
 from wsproto.frame_protocol import CloseReason
+
+PIECE = 256 * 1024
+"""Most bytes of a body that are taken from a connection at once."""
 
 
 class Config(hypercorn.config.Config):
@@ -31,6 +37,7 @@ class Config(hypercorn.config.Config):
 def install() -> None:
     """Make Hypercorn use the connections of this module."""
     hypercorn.asyncio.run.TCPServer = Connection  # type: ignore[attr-defined]
+    hypercorn.protocol.H11Protocol = Http1  # type: ignore[attr-defined,assignment]
     hypercorn.protocol.H2Protocol = Http2  # type: ignore[attr-defined]
     hypercorn.protocol.h11.WSStream = WebSocket  # type: ignore[attr-defined]
     hypercorn.protocol.h2.WSStream = WebSocket  # type: ignore[attr-defined]
@@ -50,6 +57,17 @@ class Connection(TCPServer):
     _asked = False
     _left = False
     config: Config
+
+    async def _read_data(self) -> None:
+        # In larger pieces than Hypercorn's, since each costs a walk through all layers, and without
+        # its wait_for: read_timeout is never set (hypercorn_config tells why).
+        while not self.reader.at_eof():
+            try:
+                data = await self.reader.read(PIECE)
+            except OSError:
+                break
+            await self.protocol.handle(RawData(data))
+        await self.protocol.handle(Closed())
 
     async def protocol_send(self, event: Event) -> None:
         if isinstance(event, Updated):
@@ -72,6 +90,26 @@ class Connection(TCPServer):
             return
         # Closing cancels the task that this is.
         await asyncio.shield(self._initiate_server_close())
+
+
+class Received(ReceiveBuffer):
+    """Gives all that it holds away as it is, where h11 would copy it twice."""
+
+    def maybe_extract_at_most(self, count: int) -> bytearray | None:
+        if len(self._data) > count:
+            return super().maybe_extract_at_most(count)
+        found, self._data = self._data, bytearray()
+        self._next_line_search = self._multiple_lines_search = 0
+        return found or None
+
+
+class Http1(H11Protocol):
+    """Passes bodies on with two copies less."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        assert isinstance(self.connection, h11.Connection)
+        self.connection._receive_buffer = Received()
 
 
 class Http2(H2Protocol):

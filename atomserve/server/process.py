@@ -18,6 +18,7 @@ import structlog
 from atomserve import control, lifeline
 from atomserve.errors import AtomError
 from atomserve.server.adapters import Adapter, ignore_handshakes, serve_hypercorn
+from atomserve.server.heap import keep_freed_memory
 from atomserve.server.lifespan import Lifespan
 from atomserve.settings import Settings
 
@@ -203,6 +204,7 @@ def main(create: Create) -> NoReturn:
         lifeline.leave(EXIT_CRASHED)
     if os.getppid() != configure.parent:  # it died before the lifeline held
         lifeline.leave(EXIT_CRASHED)
+    keep_freed_memory()
     os.set_inheritable(sock.fileno(), False)  # what a plugin starts must not hold it open
     try:
         app = create(configure.settings, configure.sources, configure.expected)

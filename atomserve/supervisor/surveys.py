@@ -75,11 +75,11 @@ class Surveys:
         return documents
 
     def _listening(self) -> list[Child]:
-        """Return whom to ask: one that still imports does not listen."""
+        """Return whom to ask: one that still imports does not listen, nor does one that died."""
         children = [child for child in self._apis.running.values() if child.serving]
         for group in self._groups:
             children += [worker.child for worker in group.workers if worker.state != "starting"]
-        return children
+        return [child for child in children if not child.ended.is_set()]
 
     def _remember(self, documents: Documents) -> None:
         running = self._apis.running
@@ -142,10 +142,19 @@ def _model(group: WorkerGroup, documents: Documents) -> dict[str, Any]:
     rows = [
         _worker(worker, documents) | {"restarts": max(0, group.slots[worker.slot].restarts)}
         for worker in group.workers
-        if worker not in spares
+        if worker not in spares and not worker.child.ended.is_set()
     ]
-    missing = {slot.index for slot in group.slots} - {row["slot"] for row in rows}
-    rows += [{"slot": index, "pid": None, "state": "restarting"} for index in missing]
+    there = {row["slot"] for row in rows}
+    rows += [
+        {
+            "slot": slot.index,
+            "pid": None,
+            "state": "restarting",
+            "restarts": max(0, slot.restarts),
+        }
+        for slot in group.slots
+        if slot.index not in there
+    ]
     return {
         "state": group.standing.state,
         "detail": group.standing.detail,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 import msgspec
@@ -167,7 +168,7 @@ def _model(found: list[tuple[ApiReport, OwnModel]], report: ModelReport | None) 
     views = [own for _, own in found]
     first = next((own for api, own in found if api.pid == os.getpid()), views[0])
     if report is not None:
-        slots = _workers(report, views)
+        slots = _workers(report, first, views)
     elif first.remote:
         slots = [_linked(slot) for slot in first.slots]
     else:
@@ -184,28 +185,36 @@ def _model(found: list[tuple[ApiReport, OwnModel]], report: ModelReport | None) 
     )
 
 
-def _workers(report: ModelReport, views: list[OwnModel]) -> list[SlotStatus]:
-    jobs: dict[int, int] = {}
-    for slot in (slot for own in views for slot in own.slots):
-        jobs[slot.pid] = jobs.get(slot.pid, 0) + slot.busy
-    capacity = views[0].capacity
-    rows = [_worker(worker, jobs, capacity) for worker in report.slots]
+def _workers(report: ModelReport, own: OwnModel, views: list[OwnModel]) -> list[SlotStatus]:
+    jobs: Counter[int] = Counter()
+    for slot in (slot for view in views for slot in view.slots):
+        jobs[slot.pid] += slot.busy
+    linked = {slot.pid for slot in own.slots}
+    rows = [_worker(worker, jobs, own.capacity) for worker in report.slots]
+    # This process hears first of the end of a worker: its link ends.
+    lost = [row.state == "ready" and row.pid not in linked for row in rows]
+    rows = [
+        SlotStatus(row.slot, None, "restarting", restarts=row.restarts) if gone else row
+        for row, gone in zip(rows, lost, strict=True)
+    ]
     for worker in report.spares:
-        row = _worker(worker, jobs, capacity)
+        row = _worker(worker, jobs, own.capacity)
         state = "spare" if row.state == "ready" else row.state
         rows.append(msgspec.structs.replace(row, slot=None, state=state))
     return rows
 
 
-def _worker(worker: WorkerReport, jobs: Mapping[int, int], capacity: int) -> SlotStatus:
+def _worker(worker: WorkerReport, jobs: Counter[int], capacity: int) -> SlotStatus:
     said = worker.document
-    # A plugin that holds the interpreter keeps its worker from saying that it is busy.
-    given = None if worker.pid is None else min(jobs.get(worker.pid, 0), capacity)
+    busy = None
+    if worker.state in ("ready", "retiring") and worker.pid is not None:
+        # A plugin that holds the interpreter keeps its worker from saying that it is busy.
+        busy = min(jobs[worker.pid], capacity) if said is None else said.busy
     return SlotStatus(
         slot=worker.slot,
         pid=worker.pid,
         state=worker.state,
-        busy=given if said is None else said.busy,
+        busy=busy,
         requests=None if said is None else said.requests,
         restarts=worker.restarts,
         rss=worker.rss,

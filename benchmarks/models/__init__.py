@@ -1,0 +1,1 @@
+"""Wrappers to be measured: a file each, as workers load them."""
