@@ -181,6 +181,16 @@ class Fault(Wrapper):
         return inside
 
 
+class FaultAsync(Wrapper):
+    """Raise the error called ``text``, or answer with this process's number."""
+
+    async def predict(self, text: str = "") -> int:
+        await asyncio.sleep(0)
+        if text:
+            raise error(text)
+        return os.getpid()
+
+
 class FaultTensor(Wrapper):
     """Answer with a tensor, its sum in front, having done what ``act`` says."""
 

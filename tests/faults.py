@@ -92,6 +92,17 @@ class Instance:
         finally:
             caller.close()
 
+    def restarts(self, model: str) -> dict[str, int]:
+        """Return how many workers were replaced, by the cause."""
+        found: dict[str, int] = self.get(f"/v1/models/{model}").json()["restarts"]
+        return {cause: count for cause, count in found.items() if count}
+
+    def arena_bytes(self, model: str) -> int:
+        """Return the bytes of bodies and answers that lie in shared memory."""
+        found = self.get(f"/v1/models/{model}").json()
+        answers = [slot["arena_bytes"] or 0 for slot in found["slots"]]
+        return int(found["arena_bytes"] + sum(answers))
+
     def readiness(self, path: str = "/readyz") -> int:
         return self.get(path).status
 

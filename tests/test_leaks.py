@@ -302,10 +302,12 @@ def test_k02_tensors_leave_no_shared_memory_though_workers_are_killed(
         assert tally.good + lost == count
         assert lost <= kills
         assert killed == [kills]
+        assert it.restarts("it") == {"died": kills}
         # New workers' arenas are warm like the old ones'.
         assert burst(it.port, 200, Tensors()).good == 200
         await_same(before, lambda: it.snapshot("worker.died"))
         assert arena_pages(it) <= pages + 16 * 1024 * 1024
+        assert it.arena_bytes("it") == 0
 
 
 def test_g09_an_input_belongs_to_its_request_alone(tmp_path: Path) -> None:
@@ -337,6 +339,7 @@ def test_k02_a_killed_worker_that_held_inputs_gives_them_back(tmp_path: Path) ->
                 assert (answer.status, right) == (200, True)
             answer, _ = tensors.ask(caller, number, "die")
             assert (answer.status, answer.code) == (503, "worker_lost")
+            assert it.arena_bytes("it") == 0
         it.await_workers("it", 21)
         assert tensors.ask(caller, 0)[1]
         caller.close()

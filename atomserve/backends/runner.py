@@ -5,6 +5,7 @@ It knows nothing of threads and runs wherever the slot lives.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import aclosing
@@ -134,7 +135,9 @@ class Runner:
         values = self._codec.decode(payload)
         try:
             value = await self._call(values)
-        except Exception as exc:
+        except BaseException as exc:
+            if _cancelled(exc):
+                raise
             raise self._failed(exc) from exc
         return self._codec.encode(value, payload.answer, payload.answer_type)
 
@@ -147,7 +150,9 @@ class Runner:
                     value = await anext(produced)
                 except StopAsyncIteration:
                     return
-                except Exception as exc:
+                except BaseException as exc:
+                    if _cancelled(exc):
+                        raise
                     raise self._failed(exc) from exc
                 yield self._codec.encode(value, payload.answer)
 
@@ -193,6 +198,12 @@ class Runner:
         name = example.name or f"number {list(self._cls.examples).index(example) + 1}"
         what = " ".join(f"{type(exc).__name__}: {exc}".split())
         return PluginError(f"model {self.model!r}: example {name}: {what}")
+
+
+def _cancelled(exc: BaseException) -> bool:
+    """Say whether ``exc`` ends this task, and is not one that the plugin made up."""
+    task = asyncio.current_task()
+    return isinstance(exc, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 async def _collected(produced: AsyncIterator[Any]) -> list[Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import resource
 import socket
 import sys
 import time
@@ -51,6 +52,8 @@ def main() -> NoReturn:
         lifeline.leave(EXIT_BROKEN)
     os.set_inheritable(sock.fileno(), False)
     faulthandler.enable()
+    # A core file would hold what clients sent.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     try:
         model, runner, options = prepare(configure)
