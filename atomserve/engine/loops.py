@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any, Protocol
 
 
@@ -24,10 +25,11 @@ class Mailbox:
     ``post`` never blocks and may be called from any thread, also after the loop has closed.
     """
 
-    __slots__ = ("_loop", "_posts", "_woken")
+    __slots__ = ("_loop", "_posts", "_thread", "_woken")
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._thread = get_ident()
         self._posts: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
         self._woken = False
 
@@ -36,7 +38,10 @@ class Mailbox:
         if not self._woken:
             self._woken = True
             try:
-                self._loop.call_soon_threadsafe(self._drain)
+                if get_ident() == self._thread:  # A loop that runs need not be woken by a byte.
+                    self._loop.call_soon(self._drain)
+                else:
+                    self._loop.call_soon_threadsafe(self._drain)
             except RuntimeError:
                 self._posts.clear()  # The loop has closed: nobody is left to be told.
 
