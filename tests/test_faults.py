@@ -306,10 +306,8 @@ def test_a_hung_worker_is_replaced(tmp_path: Path, beside: ThreadPoolExecutor, n
         assert 2.0 <= answer.seconds <= 2.5
         await_gone(hung)
         assert time.monotonic() - began < 2 + 1 + 1
-        it.await_workers("it", 2)
+        it.await_workers("it", 2, within=3.0)
         assert it.ask("it", token="next").json() == "next"
-        # SIGSTOPped or deaf, it gets a moment to write where it hangs; then a process starts.
-        assert time.monotonic() - began < 5.5
         assert others.result().outcomes == {"200": 1000}
         assert [death["cause"] for death in it.deaths()] == ["hung"]
         await_same(before, lambda: it.snapshot("worker.died", "worker.hung"))
@@ -379,7 +377,7 @@ def test_f13_a_crash_loop_is_given_up_with_readiness_any_still_ready(tmp_path: P
 
 @pytest.mark.timeout(40)
 def test_f14_while_a_model_loads_the_server_lives(tmp_path: Path) -> None:
-    settings = "[models.slow.config]\nsleep = 8\n"
+    settings = "[models.slow.config]\nsleep = 5\n"
     with starting(tmp_path, {"slow": "FaultLoad", "quick": "Fault"}, settings) as it:
         it.server.await_line(lambda line: "quick: ready" in line)
         began = time.monotonic()
@@ -388,7 +386,7 @@ def test_f14_while_a_model_loads_the_server_lives(tmp_path: Path) -> None:
             time.sleep(0.1)
             assert time.monotonic() - began < 15
         assert ready == 200
-        assert time.monotonic() - began > 5
+        assert time.monotonic() - began > 3
         assert it.ask("slow", token="x").json() == "x"
         assert not it.deaths()
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import socket
 import struct
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -210,15 +208,15 @@ def test_k01_connections_leave_nothing_however_they_end(tmp_path: Path, count: i
 def closed_by_server(sock: socket.socket) -> bool:
     """Wait until the server closes, whatever it says before."""
     with sock:
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            if select.select([sock], [], [], 0.5)[0]:
-                try:
-                    if not sock.recv(4096):
-                        return True
-                except ConnectionError:
-                    return True
-    return False
+        sock.settimeout(10)
+        try:
+            while sock.recv(4096):
+                pass
+        except ConnectionError:
+            return True
+        except TimeoutError:
+            return False
+    return True
 
 
 # Shared memory.
@@ -333,14 +331,14 @@ def test_k02_a_killed_worker_that_held_inputs_gives_them_back(tmp_path: Path) ->
         caller, tensors = Caller(it.port), Tensors()
         tensors.ask(caller, 0)
         before = it.settled("worker.died")
-        for number in range(20):
+        for number in range(8):
             for _ in range(4):
                 answer, right = tensors.ask(caller, number, "keep")
                 assert (answer.status, right) == (200, True)
             answer, _ = tensors.ask(caller, number, "die")
             assert (answer.status, answer.code) == (503, "worker_lost")
             assert it.arena_bytes("it") == 0
-        it.await_workers("it", 21)
+        it.await_workers("it", 9)
         assert tensors.ask(caller, 0)[1]
         caller.close()
         await_same(before, lambda: it.snapshot("worker.died"))
