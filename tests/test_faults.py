@@ -243,6 +243,16 @@ def test_f05_f06_a_worker_that_ends_itself_is_lost_with_its_request_only(
     await_same(before, lambda: it.snapshot("worker.died"))
 
 
+@pytest.mark.timeout(60)
+def test_f06_a_request_that_ends_its_worker_is_run_once(patient: Instance, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    for count in range(1, 16):
+        # The next one waits for the worker, and reaches it before anything else does.
+        answer = patient.ask("it", act="exit", text=str(runs))
+        assert (answer.status, answer.code) == (503, "worker_lost")
+        assert runs.stat().st_size == count
+
+
 def test_f05_a_segfault_tells_the_log_where_it_was(patient: Instance) -> None:
     patient.ask("it", act="segfault")
     patient.server.await_record(

@@ -148,7 +148,10 @@ class ProcessSlot:
 
     @property
     def room(self) -> int:
-        return 0 if self.retiring else self._window - len(self._jobs)
+        # Without its ledger nobody could say what a lost worker had begun.
+        if self.retiring or self._ledger is None:
+            return 0
+        return self._window - len(self._jobs)
 
     @property
     def busy(self) -> int:
@@ -294,6 +297,7 @@ class ProcessSlot:
 
     def _keep_ledger(self, frame: Ledger) -> None:
         self._ledger = self._link.look(frame.place, lambda _: None)
+        self._host.on_room()
 
     def _over(self, number: int) -> None:
         job = self._jobs.pop(number)
@@ -307,8 +311,8 @@ class ProcessSlot:
     def _lost(self) -> None:
         for timer in self._graces.values():
             timer.cancel()
-        # A worker that died before it showed its ledger may have begun whatever it was given.
-        last = self._next if self._ledger is None else _NUMBER.unpack_from(self._ledger.data)[0]
+        # A worker that died before it showed its ledger was given nothing.
+        last = 0 if self._ledger is None else _NUMBER.unpack_from(self._ledger.data)[0]
         self._ledger = None  # its memory, before a garbage collector comes by
         jobs, self._jobs = self._jobs, {}
         self._numbers.clear()
