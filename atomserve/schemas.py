@@ -11,7 +11,8 @@ import dataclasses
 import types
 import typing
 from collections.abc import Callable
-from functools import cache
+from copy import deepcopy
+from functools import cache, partial
 from typing import Annotated, Any, Optional, Union
 from weakref import WeakKeyDictionary
 
@@ -230,6 +231,9 @@ def shadow(
 def _fresh(default: Any) -> Any:
     if isinstance(default, (list, dict, set, bytearray)):
         return msgspec.field(default_factory=default.copy)
+    if dataclasses.is_dataclass(default) or isinstance(default, msgspec.Struct):
+        # The author's code may change what it is given: the next request must not see that.
+        return msgspec.field(default_factory=partial(deepcopy, default))
     return default
 
 

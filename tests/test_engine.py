@@ -513,3 +513,33 @@ async def test_a_wrapper_that_never_unloads_does_not_hold_the_engine() -> None:
         assert await ask(model) == 1
     assert time.monotonic() - began < 3
     leave.set()
+
+
+class Box(msgspec.Struct):
+    tags: list[str] = []
+
+
+async def test_a_default_that_the_wrapper_changes_is_new_for_the_next_request() -> None:
+    class Tagging(Wrapper):
+        def predict(self, box: Box = Box(["a"])) -> list[str]:  # noqa: B008 - what is tested
+            box.tags.append("b")
+            return box.tags
+
+    async with serving(Tagging) as model:
+        assert await ask(model) == ["a", "b"]
+        assert await ask(model) == ["a", "b"]
+
+
+async def test_an_answer_that_does_not_fit_is_in_the_log_under_its_id(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Wrong(Wrapper):
+        def predict(self) -> float:
+            return object()  # type: ignore[return-value]
+
+    async with serving(Wrong) as model:
+        with pytest.raises(PluginFailed) as caught:
+            await ask(model)
+        assert caught.value.code == "bad_answer"
+        assert caught.value.error_id
+        assert caught.value.error_id in "".join(capsys.readouterr())

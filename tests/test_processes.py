@@ -52,6 +52,10 @@ WRAPPER = """
                 time.sleep(0.01)
             return "cancelled" if current().cancelled else "slept"
 
+        def do_ignore(self, n: int) -> str:
+            time.sleep(n)
+            return "slept"
+
         def do_exit(self, n: int) -> None:
             os._exit(n)
 
@@ -181,6 +185,36 @@ async def test_the_deadline_answers_and_a_worker_that_stays_is_told_hung(wrapper
         it.processes[0].send_signal(signal.SIGCONT)
         await anyio.sleep(0.2)
         assert await ask(it, act="add", n=5) == 6  # the late answer reached nobody
+
+
+async def test_a_client_that_waits_less_makes_no_worker_hung(wrapper: Path) -> None:
+    async with instance(wrapper, timeout=10, grace=0.1) as it:
+        payload = Payload(body=b'{"act": "ignore", "n": 1}')
+        with pytest.raises(DeadlineExceeded):
+            await it.model.call(payload, Context(model="it"), wait=0.1).answer()
+        assert await ask(it, act="add", n=1) == 2
+        assert not it.hung
+
+
+async def test_a_client_that_leaves_a_stream_makes_no_worker_hung(tmp_path: Path) -> None:
+    slow = """
+        import time
+        from typing import Iterator
+        from atomserve import Wrapper
+
+        class It(Wrapper):
+            def predict(self, delay: float) -> Iterator[int]:
+                yield 1
+                time.sleep(delay)
+                yield 2
+    """
+    async with instance(write(tmp_path, slow), timeout=10, grace=0.1) as it:
+        payload = Payload(body=b'{"delay": 1}')
+        async with it.model.stream(payload, Context(model="it")) as stream:
+            await anext(stream)
+        async with it.model.stream(Payload(body=b'{"delay": 0}'), Context(model="it")) as stream:
+            assert [answer.body async for answer in stream] == [b"1", b"2"]
+        assert not it.hung
 
 
 async def test_cancelling_can_mean_killing(wrapper: Path) -> None:

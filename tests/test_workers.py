@@ -94,7 +94,7 @@ def test_a_model_is_ready_when_every_slot_has_loaded_and_is_linked() -> None:
         told = [event["state"] for event in instance.all("ModelChanged", index=None, model="a")]
         assert told == ["loading", "ready"]
         kinds = [event["state"] for event in instance.all("ModelChanged", model="orders")]
-        assert kinds[:2] == ["Configure", "Offer"]
+        assert [kind for kind in kinds if kind != "Serve"][:2] == ["Configure", "Offer"]
         assert kinds[-1] == "ModelState"
 
 
@@ -622,7 +622,7 @@ def test_a_survey_does_not_wait_for_who_cannot_speak() -> None:
         os.kill(stopped[2], signal.SIGSTOP)
         began = time.monotonic()
         found = survey(instance)
-        assert 0.9 < time.monotonic() - began < 1.8
+        assert 0.4 < time.monotonic() - began < 1.3
         assert found["models"]["a"]["slots"][0]["document"] is None
         assert found["models"]["b"]["slots"][0]["document"] == {"slot": 0}
 

@@ -128,6 +128,7 @@ class ProcessSlot:
         self._numbers: dict[Job, int] = {}
         self._leases: dict[tuple[int, int], SharedBody] = {}
         self._graces: dict[int, Timer] = {}
+        self._given: dict[int, float] = {}
         self._ledger: Bytes | None = None
         self._link = Link(
             FromWorker, side, arena=backend.arena, on_frame=self._handle, on_lost=self._lost
@@ -163,11 +164,13 @@ class ProcessSlot:
         await self._link.open(sock)
 
     def run(self, jobs: Sequence[Job]) -> None:
+        now = time.monotonic()
         for job in jobs:
             number = self._next
             self._next += 1
             self._jobs[number] = job
             self._numbers[job] = number
+            self._given[number] = now
             job.holder = self
             try:
                 self._link.send(self._frame(number, job))
@@ -187,10 +190,12 @@ class ProcessSlot:
         if self._backend.options.cancel == "kill":
             self._backend.tell_hung(self.slot, self.pid, "cancelled")
             return
-        deadline = job.context.deadline
-        left = 0.0 if deadline is None else max(0.0, deadline - time.monotonic())
-        grace = left + self._backend.options.grace
-        self._graces[number] = call_later(grace, self._hung)
+        # By the model's own timeout: a client that waits less, or leaves a stream, must not make a
+        # worker hung that does what it may.
+        options = self._backend.options
+        since = self._given[number] if job.takes == "call" else time.monotonic()
+        left = max(0.0, since + options.timeout - time.monotonic())
+        self._graces[number] = call_later(left + options.grace, self._hung)
 
     def retire(self) -> None:
         """Take no more jobs, and end the link with the last of them."""
@@ -301,7 +306,7 @@ class ProcessSlot:
 
     def _over(self, number: int) -> None:
         job = self._jobs.pop(number)
-        del self._numbers[job]
+        del self._numbers[job], self._given[number]
         if (timer := self._graces.pop(number, None)) is not None:
             timer.cancel()
         if self.retiring and not self._jobs:
@@ -316,6 +321,7 @@ class ProcessSlot:
         self._ledger = None  # its memory, before a garbage collector comes by
         jobs, self._jobs = self._jobs, {}
         self._numbers.clear()
+        self._given.clear()
         for body in self._leases.values():
             body.release()
         self._leases.clear()
@@ -349,7 +355,13 @@ class ProcessBackend:
         await self._settled.wait()
         if self._over.is_set():
             raise PluginError(self._detail)
-        yield self
+        try:
+            yield self
+        finally:
+            # Whoever still works now was given all the time there is: it has nothing to unload.
+            for slot in self.slots:
+                if slot.busy:
+                    self.tell_hung(slot.slot, slot.pid, "cancelled")
 
     async def failure(self) -> str:
         """Wait until the supervisor gives the model up."""

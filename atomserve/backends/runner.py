@@ -19,13 +19,18 @@ from atomserve.backends.golden import check_answer
 from atomserve.codecs.codec import Codec
 from atomserve.context import Context, current_context
 from atomserve.engine.jobs import Answer, AnswerForm, Payload
-from atomserve.errors import AtomError, NotReady, PluginError, PluginFailed
+from atomserve.errors import AtomError, BadAnswer, NotReady, PluginError, PluginFailed
 from atomserve.signature import Contract, Signature
 from atomserve.wrapper import Example, Wrapper
 
 log = structlog.get_logger("atomserve.backends")
 
 _END = object()
+
+
+def _request_id() -> str:
+    context = current_context.get(None)
+    return "" if context is None else context.request_id
 
 
 def _as_it_is(value: Any) -> Any:
@@ -115,12 +120,11 @@ class Runner:
         Raises:
             AtomError: the request is at fault, or the plugin failed (its error is in the log).
         """
-        values = self._codec.decode(payload)
         try:
-            value = self._call(values)
+            value = self._call(self._codec.decode(payload))
+            return self._codec.encode(value, payload.answer, payload.answer_type)
         except BaseException as exc:
             raise self._failed(exc) from exc
-        return self._codec.encode(value, payload.answer, payload.answer_type)
 
     def answers(self, payload: Payload) -> Generator[Answer]:
         """Answer one request with many answers; closing the iterator closes the plugin's."""
@@ -132,14 +136,13 @@ class Runner:
 
     async def answer_async(self, payload: Payload) -> Answer:
         """Await one answer."""
-        values = self._codec.decode(payload)
         try:
-            value = await self._call(values)
+            value = await self._call(self._codec.decode(payload))
+            return self._codec.encode(value, payload.answer, payload.answer_type)
         except BaseException as exc:
             if _cancelled(exc):
                 raise
             raise self._failed(exc) from exc
-        return self._codec.encode(value, payload.answer, payload.answer_type)
 
     async def answers_async(self, payload: Payload) -> AsyncIterator[Answer]:
         """Await many answers."""
@@ -183,10 +186,25 @@ class Runner:
             raise self._failed(exc) from exc
 
     def _failed(self, exc: BaseException) -> AtomError:
+        if isinstance(exc, BadAnswer):
+            exc.error_id = secrets.token_hex(8)
+            log.error(
+                "plugin.bad_answer",
+                model=self.model,
+                error_id=exc.error_id,
+                request_id=_request_id(),
+                detail=exc.detail,
+            )
         if isinstance(exc, AtomError):
             return exc
         error = PluginFailed(error_id=secrets.token_hex(8))
-        log.error("plugin.failed", model=self.model, error_id=error.error_id, exc_info=exc)
+        log.error(
+            "plugin.failed",
+            model=self.model,
+            error_id=error.error_id,
+            request_id=_request_id(),
+            exc_info=exc,
+        )
         return error
 
     def _broken(self, method: str, exc: BaseException) -> PluginError:
