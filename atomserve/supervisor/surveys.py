@@ -144,17 +144,8 @@ def _model(group: WorkerGroup, documents: Documents) -> dict[str, Any]:
         for worker in group.workers
         if worker not in spares and not worker.child.ended.is_set()
     ]
-    there = {row["slot"] for row in rows}
-    rows += [
-        {
-            "slot": slot.index,
-            "pid": None,
-            "state": "restarting",
-            "restarts": max(0, slot.restarts),
-        }
-        for slot in group.slots
-        if slot.index not in there
-    ]
+    missing = {slot.index for slot in group.slots} - {row["slot"] for row in rows}
+    rows += [{"slot": index, "pid": None, "state": "restarting"} for index in missing]
     return {
         "state": group.standing.state,
         "detail": group.standing.detail,

@@ -75,7 +75,7 @@ class WorkerReport(msgspec.Struct, frozen=True):
     slot: int
     pid: int | None
     state: str
-    restarts: int = 0
+    restarts: int | None = None
     rss: int | None = None
     started: float | None = None
     document: WorkerDocument | None = None
