@@ -104,6 +104,27 @@ async def test_many_answers_each_reach_their_own_request(wrapper: Path) -> None:
         assert found == {n: n + 1 for n in range(1000)}
 
 
+async def test_no_job_waits_for_a_busy_worker_while_another_is_idle(wrapper: Path) -> None:
+    async with instance(wrapper, workers=2) as it:
+        for n in range(200):  # so quick that each worker is sent many ahead
+            await ask(it, act="add", n=n)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(partial(ask, it, act="sleep", n=5))
+            while not any(slot.busy for slot in it.backend.slots):
+                await anyio.sleep(0.001)
+            with anyio.fail_after(2):
+                assert [await ask(it, act="add", n=n) for n in range(9)] == list(range(1, 10))
+            tasks.cancel_scope.cancel()
+
+
+async def test_idle_workers_take_turns(wrapper: Path) -> None:
+    async with instance(wrapper, workers=2) as it:
+        while not all(slot.room for slot in it.backend.slots):
+            await anyio.sleep(0.001)
+        pids = [await ask(it, act="pid") for _ in range(20)]
+        assert sorted(map(pids.count, set(pids))) == [10, 10]
+
+
 async def test_errors_come_back_as_what_they_are(wrapper: Path) -> None:
     async with instance(wrapper) as it:
         with pytest.raises(PluginFailed) as caught:

@@ -44,6 +44,7 @@ class Model:
         self.waited: Callable[[float], None] = _unheard
         """Told how long each job waited for a slot, in seconds."""
         self._opened: Opened | None = None
+        self._turns = 0
         self._lane = Lane(name, backend.options.queue_size)
         self._on_change = on_change
 
@@ -188,7 +189,7 @@ class Model:
         now = time.monotonic()
         if not self._lane:
             return
-        free = [(slot, room) for slot in self.slots if (room := slot.room) > 0]
+        free = [(slot, room) for slot in self._slots_in_turn() if (room := slot.room) > 0]
         for index, (slot, room) in enumerate(free):
             if not self._lane:
                 return
@@ -197,6 +198,15 @@ class Model:
                 for job in batch:
                     self.waited(now - job.arrived)
                 slot.run(batch)
+
+    def _slots_in_turn(self) -> Sequence[Slot]:
+        """Return the idle slots first: one that takes jobs ahead has room while it is busy."""
+        slots = self.slots
+        if len(slots) < 2:
+            return slots
+        # Other API processes see other jobs: without taking turns all would choose the same one.
+        self._turns = (self._turns + 1) % len(slots)
+        return sorted((*slots[self._turns :], *slots[: self._turns]), key=_busy)
 
     def _unready(self) -> AtomError:
         if self.closed is not None:
@@ -214,6 +224,10 @@ class Model:
 
 def _unheard(_: float) -> None:
     pass
+
+
+def _busy(slot: Slot) -> int:
+    return slot.busy
 
 
 def _release(job: Job) -> None:
