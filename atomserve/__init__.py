@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from atomserve.context import current
     from atomserve.errors import BadRequest
-    from atomserve.fields import Audio, AudioClip, Blob, Image, Tensor, Text, Video
+    from atomserve.fields import Audio, AudioClip, Blob, Image, Text, Video
+    from atomserve.specs import Tensor
     from atomserve.wrapper import Example, Wrapper
 
 # Loaded on first use: the supervisor shares this package and must stay free of numpy.
@@ -17,7 +18,7 @@ _HOMES = {
     "Blob": "fields",
     "Example": "wrapper",
     "Image": "fields",
-    "Tensor": "fields",
+    "Tensor": "specs",
     "Text": "fields",
     "Video": "fields",
     "Wrapper": "wrapper",

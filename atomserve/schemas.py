@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 import msgspec
 import numpy as np
 
-from atomserve.fields import Kind, Spec, Tensor, spec_of
+from atomserve.specs import Kind, Spec, Tensor, spec_of
 
 Leaf = Callable[[Spec, Any], Any]
 Rebuild = Callable[[Any], Any]

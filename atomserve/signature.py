@@ -29,7 +29,6 @@ from atomserve.class_checks import (
     method_complaints,
 )
 from atomserve.errors import PluginError
-from atomserve.fields import Kind
 from atomserve.schemas import (
     Marked,
     Rebuild,
@@ -42,6 +41,7 @@ from atomserve.schemas import (
     sendable,
     shadow,
 )
+from atomserve.specs import Kind
 from atomserve.wrapper import Wrapper
 
 Takes = Literal["call", "batch", "session"]

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from atomserve.codecs.tensors import data_of, from_npy, npy_head
 from atomserve.context import Context
 from atomserve.engine.jobs import Payload
-from atomserve.fields import Tensor
+from atomserve.specs import Tensor
 from benchmarks.load import family, spent
 from benchmarks.models import identity
 from benchmarks.rounds import Claim, Figures, arguments, judge, report

@@ -15,8 +15,9 @@ from PIL import Image as Pillow
 from atomserve import Audio, AudioClip, Blob, Image, Tensor, Text, Video, Wrapper
 from atomserve.codecs.codec import Codec
 from atomserve.engine.jobs import Answer, Form, Payload
-from atomserve.fields import DTYPES, VideoClip
+from atomserve.fields import VideoClip
 from atomserve.signature import read_contract
+from atomserve.specs import DTYPES
 
 
 def codec(annotation: Any, default: Any = msgspec.NODEFAULT) -> Codec:

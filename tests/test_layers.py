@@ -15,7 +15,8 @@ PACKAGE = ROOT / "atomserve"
 
 # The table of docs/architecture.md; a folder stands for all of its modules.
 LAYERS = (
-    "errors fields context wrapper units lifeline",
+    "errors specs context wrapper units lifeline",
+    "fields",
     "settings schemas telemetry class_checks",
     "signature plugins configuration guard",
     "loading engine",

@@ -14,8 +14,9 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from atomserve.errors import BadAnswer, Invalid, Overloaded, all_errors, problem
-from atomserve.fields import Audio, Blob, Image, Tensor, Text, Video
+from atomserve.fields import Audio, Blob, Image, Text, Video
 from atomserve.signature import Signature, read_contract
+from atomserve.specs import Tensor
 from atomserve.surfaces import health, openapi
 from atomserve.wrapper import Wrapper
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from atomserve.fields import AudioClip, Blob, BlobSpec, Image, ImageSpec, Spec, Tensor, Text
+from atomserve.fields import AudioClip, Blob, Image, Text
 from atomserve.schemas import (
     Marker,
     class_fields,
@@ -20,6 +20,7 @@ from atomserve.schemas import (
     shadow,
     unwrapped,
 )
+from atomserve.specs import BlobSpec, ImageSpec, Spec, Tensor
 
 Points = Annotated[np.ndarray, Tensor("float32", (-1, 2))]
 

@@ -21,7 +21,7 @@ from atomserve.codecs.tensors import (
     npy_head,
     view,
 )
-from atomserve.fields import DTYPES, Tensor
+from atomserve.specs import DTYPES, Tensor
 
 FREE = Tensor("float32")
 

@@ -14,8 +14,9 @@ from atomserve.codecs.tensors import data_of, npy_head
 from atomserve.codecs.wire import NO_JSON, array_of, write_bytes, write_json, write_msgpack
 from atomserve.engine.jobs import Answer, AnswerForm
 from atomserve.errors import BadAnswer, NotAcceptable
-from atomserve.fields import Tensor, VideoClip
+from atomserve.fields import VideoClip
 from atomserve.schemas import Leaf, Marked, unwrapped
+from atomserve.specs import Tensor
 
 UNFIT = (AttributeError, TypeError, ValueError, OverflowError, RecursionError)
 """What an object that is not as annotated makes an encoder raise."""

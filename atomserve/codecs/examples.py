@@ -16,9 +16,10 @@ from atomserve.codecs.refusals import FOREIGN, at_path, refusal
 from atomserve.codecs.tensors import checked_array, from_nested
 from atomserve.codecs.wire import read_bytes, write_json
 from atomserve.errors import AtomError, Invalid
-from atomserve.fields import AudioClip, Spec, Tensor, VideoClip
+from atomserve.fields import AudioClip, VideoClip
 from atomserve.schemas import Marker, class_fields, mark
 from atomserve.signature import Contract
+from atomserve.specs import Spec, Tensor
 
 ENCODED = (Path, bytes, bytearray, memoryview)
 

@@ -14,9 +14,9 @@ from atomserve.codecs.refusals import FOREIGN, at_path, refusal
 from atomserve.codecs.tensors import from_npy
 from atomserve.codecs.wire import read_body, read_bytes, read_json, read_packed
 from atomserve.errors import AtomError, Invalid, UnsupportedMedia
-from atomserve.fields import Spec, Tensor
 from atomserve.schemas import Marker, unwrapped
 from atomserve.signature import Contract, Field
+from atomserve.specs import Spec, Tensor
 
 NPY = ("application/x-npy", "application/octet-stream")
 

@@ -8,8 +8,8 @@ from typing import Literal, TypeVar
 
 from atomserve.engine.jobs import AnswerForm, Form
 from atomserve.errors import BadRequest, NotAcceptable, UnsupportedMedia
-from atomserve.fields import Kind
 from atomserve.signature import Signature
+from atomserve.specs import Kind
 
 StreamForm = Literal["sse", "ndjson"]
 

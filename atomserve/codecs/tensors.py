@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from atomserve.fields import DTYPES, Tensor
+from atomserve.specs import DTYPES, Tensor
 
 Array = NDArray[Any]
 

@@ -20,8 +20,9 @@ from atomserve.codecs.tensors import (
     view,
 )
 from atomserve.errors import BadAnswer, MissingExtra, NotAcceptable
-from atomserve.fields import Spec, Tensor, VideoClip
+from atomserve.fields import VideoClip
 from atomserve.schemas import Marker
+from atomserve.specs import Spec, Tensor
 
 FILM = re.compile(r"video/[a-z0-9][a-z0-9.+_-]*").fullmatch
 

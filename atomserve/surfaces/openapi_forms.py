@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from atomserve.fields import Kind
 from atomserve.signature import Field, Signature
+from atomserve.specs import Kind
 from atomserve.surfaces.openapi_schemas import BYTES, COMPONENTS, Namespace, Schema
 
 NPY = "application/x-npy"
