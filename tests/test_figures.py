@@ -38,8 +38,7 @@ def test_what_a_plugin_imports_takes_at_most_150_ms() -> None:
     empty, full = medians("pass"), medians(code)
     clock, processor = (more - less for more, less in zip(full, empty, strict=True))
     print(f"import of Wrapper and Tensor: {clock:.0f} ms, {processor:.0f} ms of the processor")
-    # On a machine with nothing else to do both are the same; elsewhere only one is our doing.
-    assert min(clock, processor) <= 150
+    assert clock <= 150
 
 
 def test_what_a_plugin_imports_is_little() -> None:
