@@ -522,7 +522,7 @@ def test_g02_wrong_answers_are_the_models_fault(patient: Instance) -> None:
     assert (answer.status, answer.code) == (500, "bad_answer")
     assert patient.ask("result", act="right").status == 200
     assert b"event: error" in patient.ask("stream", act="unwritable").body
-    await_same(before, patient.snapshot)
+    await_same(before, lambda: patient.snapshot("plugin.bad_answer"))
 
 
 def test_g02_a_stream_without_end_ends_with_its_reader(patient: Instance) -> None:
