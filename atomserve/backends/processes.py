@@ -311,6 +311,7 @@ class ProcessSlot:
             timer.cancel()
         if self.retiring and not self._jobs:
             self._link.close()
+        self._backend.over()
         self._host.on_room()
 
     def _lost(self) -> None:
@@ -342,6 +343,7 @@ class ProcessBackend:
         self.arena = Arena(REQUESTS, self._unshare)
         self._hosted = anyio.Event()
         self._settled = anyio.Event()
+        self._quiet: anyio.Event | None = None
         self._over = anyio.Event()
         self._detail = ""
         self._host: Host
@@ -358,10 +360,19 @@ class ProcessBackend:
         try:
             yield self
         finally:
-            # Whoever still works now was given all the time there is: it has nothing to unload.
+            # What was cut off gets its grace to close; whoever still works then is stuck.
+            self._quiet = anyio.Event()
+            self.over()
+            with anyio.move_on_after(self.options.grace, shield=True):
+                await self._quiet.wait()
             for slot in self.slots:
                 if slot.busy:
                     self.tell_hung(slot.slot, slot.pid, "cancelled")
+
+    def over(self) -> None:
+        """A job has ended."""
+        if self._quiet is not None and not any(slot.busy for slot in self.slots):
+            self._quiet.set()
 
     async def failure(self) -> str:
         """Wait until the supervisor gives the model up."""
