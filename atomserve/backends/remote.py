@@ -77,7 +77,7 @@ class RemoteReply:
             _NUMBER.pack_into(self._ledger, 0, self._number)
 
     def prepared(self, answer: Answer) -> Answer:
-        """Copy a large answer into the arena, unless the other end has it; a small one into bytes."""
+        """Copy a large answer into the arena, if the other end has it not; a small one to bytes."""
         size = len(answer.head) + len(answer.body)
         if size <= INLINE:
             if type(answer.body) is bytes and not answer.head:
