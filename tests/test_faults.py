@@ -647,7 +647,7 @@ def test_g11_a_capacity_of_one_holds_over_api_processes_and_restarts(tmp_path: P
             it.kill(it.workers("it")[-1])
 
         tally = burst(it.port, 10_000, request, at=[(2500, kill), (5000, kill)])
-        # Short jobs share a hop: of each killed worker, those that it had answered and not sent yet.
+        # Short jobs share a hop: of each killed worker, those answered that had not left yet.
         assert tally.outcomes.pop("503 worker_lost", 0) <= 2 * HOP
         assert set(tally.outcomes) == {"200"}, tally.outcomes
         assert it.server.records("worker.recycled")
