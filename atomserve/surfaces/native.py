@@ -47,12 +47,13 @@ class Predict:
             raise BadRequest(f"model {model.name!r} takes sessions: open a WebSocket on /session")
         head = Head(scope["headers"])
         payload = head.payload(signature, scope["query_string"])
-        payload.body = await read_body(receive, head.length, model.sink)
         context = Context(
             model=model.name, request_id=client.request_id, headers=RawHeaders(scope["headers"])
         )
-        if signature.streams:
-            form = FORMATS[stream_form(head.accept)]
+        form = FORMATS[stream_form(head.accept)] if signature.streams else None
+        # Last: whatever were raised between this and the job would leave a large body unowned.
+        payload.body = await read_body(receive, head.length, model.sink)
+        if form is not None:
             stream = model.stream(payload, context, wait=head.wait)
             client.on_gone(stream.abandon)
             return await send_events(send, stream, form, silence=self._silence)
