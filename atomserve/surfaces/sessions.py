@@ -16,6 +16,7 @@ from atomserve.errors import (
     Abandoned,
     AtomError,
     BadRequest,
+    Busy,
     DeadlineExceeded,
     Draining,
     Invalid,
@@ -167,13 +168,13 @@ class _Talk:
         while message is not None:
             try:
                 item = self._item(message)
+                if item is None:
+                    session.finish()
+                    break
+                await session.send(item)
             except AtomError as exc:
                 self._fault = exc
                 return session.abandon()
-            if item is None:
-                session.finish()
-                break
-            await session.send(item)
             message = await _receive(self._receive)
         # Whoever has no more to say may still leave before the answers end.
         while message is not None:
@@ -220,7 +221,7 @@ async def _receive(receive: Receive) -> Message | None:
 def _close_code(error: AtomError) -> int:
     if isinstance(error, Draining):
         return CLOSE_RESTART
-    if isinstance(error, Overloaded | NotReady | DeadlineExceeded):
+    if isinstance(error, Overloaded | Busy | NotReady | DeadlineExceeded):
         return CLOSE_TRY_LATER
     if isinstance(error, TooLarge):
         return CLOSE_TOO_BIG
