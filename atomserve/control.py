@@ -74,7 +74,7 @@ class ConfigureWorker(msgspec.Struct, frozen=True, tag=True):
 
 
 class Offer(msgspec.Struct, frozen=True, tag=True):
-    """To an API process: a model that workers will serve; again whenever its signature changed."""
+    """To an API process: a model that workers serve; again whenever what it offers has changed."""
 
     model: str
     signature: msgspec.Raw

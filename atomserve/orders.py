@@ -36,6 +36,7 @@ class Orders:
         self._add = add
         self._load = load
         self._workers: dict[str, ProcessBackend] = {}
+        self._models: dict[str, Model] = {}
         self._report: Report = _unheard
         self._tasks: anyio.abc.TaskGroup
 
@@ -65,11 +66,8 @@ class Orders:
     def obey(self, order: control.Order) -> None:
         """Do what the supervisor says; what takes its time, goes on beside."""
         match order:
-            case control.Offer(name, signature, options) if name not in self._workers:
-                found = msgspec.json.decode(signature, type=Signature)
-                tell = partial(self._tell_hung, name)
-                self._workers[name] = ProcessBackend(found, options, tell)
-                self._add(name, self._workers[name])
+            case control.Offer():
+                self._take(order)
             case control.Host(source):
                 self._tasks.start_soon(self._host, msgspec.convert(source, Source))
             case control.Unlink(name, _, pid):
@@ -87,6 +85,24 @@ class Orders:
     async def link(self, order: control.Link, frames: socket.socket, side: socket.socket) -> None:
         """Use a worker that has loaded, over the two sockets."""
         await self._workers[order.model].link(order.slot, order.pid, frames, side)
+
+    def _take(self, offer: control.Offer) -> None:
+        """Serve what workers offer; offered again, by what the signature says now."""
+        name = offer.model
+        signature = msgspec.json.decode(offer.signature, type=Signature)
+        if (backend := self._workers.get(name)) is None:
+            backend = ProcessBackend(signature, offer.options, partial(self._tell_hung, name))
+            self._workers[name] = backend
+            self._models[name] = self._add(name, backend)
+            return
+        model = self._models[name]
+        # As many slots and places to wait as there were first: they have been made.
+        backend.options = msgspec.structs.replace(
+            offer.options, slots=model.options.slots, queue_size=model.options.queue_size
+        )
+        backend.signature = signature
+        if model.signature is not None:
+            model.signature = signature
 
     async def _host(self, source: Source) -> None:
         # Whoever has to leave does not wait for an import to come to its end.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from pathlib import Path
@@ -58,3 +59,30 @@ def test_an_import_in_the_api_process_holds_up_no_order(tmp_path: Path) -> None:
             assert client.get("/readyz/slow").status_code == 404
         server.signal(signal.SIGTERM)
         assert server.wait() == 0
+
+
+GROWS = """
+from atomserve import Wrapper
+
+
+class Grows(Wrapper):
+    timeout = {timeout}
+
+    def predict(self, {inputs}) -> int:
+        return a + b
+"""
+
+
+def test_a_model_that_changed_is_served_and_described_as_it_is_now(tmp_path: Path) -> None:
+    file = tmp_path / "grows.py"
+    file.write_text(GROWS.format(timeout=20, inputs="a: int, b: int"))
+    path = "/v1/models/grows"
+    with live.live(tmp_path, "--plugins", "./grows.py:Grows") as server, server.client() as client:
+        assert client.post(f"{path}/predict", json={"a": 1}).status_code == 422
+        found = client.get(path).json()
+        file.write_text(GROWS.format(timeout=30, inputs="a: int, b: int = 5"))
+        os.kill(found["slots"][0]["pid"], signal.SIGKILL)
+        while (now := client.get(path).json())["timeout"] != 30 or now["state"] != "ready":
+            time.sleep(0.02)
+        assert [field["required"] for field in now["signature"]["inputs"]] == [True, False]
+        assert client.post(f"{path}/predict", json={"a": 1}).json() == 6
