@@ -30,6 +30,7 @@ from atomserve.plugins import Source, by_name, check_tables
 from atomserve.settings import Cors, ModelSettings, Settings
 from atomserve.signature import Signature, read_contract
 from atomserve.surfaces import docs, health, metrics, native, openapi, status
+from atomserve.surfaces.requests import Entry
 from atomserve.surfaces.sessions import SessionEndpoint
 from atomserve.telemetry.counters import Registry
 from atomserve.telemetry.logs import AccessLog
@@ -122,11 +123,10 @@ class App:
         model.waited = self._waits.child(name).observe
         path = f"{settings.prefix}/v1/models/{name}"
         self._endpoints[f"{path}/predict"] = native.Predict(
-            model, f"{path}/predict", silence=settings.event_silence
+            Entry(model, f"{path}/predict"), silence=settings.event_silence
         )
         self._endpoints[f"{path}/session"] = SessionEndpoint(
-            model,
-            f"{path}/session",
+            Entry(model, f"{path}/session"),
             origins=settings.cors.origins,
             largest=settings.limits.body,
             stall=settings.limits.send_stall,

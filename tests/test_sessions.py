@@ -22,6 +22,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from atomserve.guard.client import Client
+from atomserve.surfaces.requests import Entry
 from atomserve.surfaces.sessions import SessionEndpoint
 
 PATH = "/v1/models/{}/session"
@@ -448,7 +449,7 @@ async def test_a_frame_that_finds_no_shared_memory_says_try_later(tmp_path: Path
         await heard.send(message)
 
     async with instance(tmp_path / "it.py") as it, arrived, says, heard, answered:
-        endpoint = SessionEndpoint(it.model, "/session", origins=(), largest=2**20, stall=5)
+        endpoint = SessionEndpoint(Entry(it.model, "/session"), origins=(), largest=2**20, stall=5)
         async with anyio.create_task_group() as tasks:
             await arrived.send({"type": "websocket.connect"})
             await arrived.send({"type": "websocket.receive", "text": text({"data": "a"})})

@@ -16,7 +16,7 @@ from starlette.types import Message, Receive, Send
 from atomserve.errors import AtomError, Busy, TooLarge, TooSlow
 from atomserve.guard.admission import UNKNOWN
 from atomserve.guard.client import Client, ClientGone
-from atomserve.guard.problems import send_problem
+from atomserve.guard.problems import problem_response, send_refusal
 from atomserve.settings import Limits
 
 # This module speaks to asyncio itself (call_later, and cancel and uncancel as asyncio.timeout
@@ -112,6 +112,7 @@ class Exchange(Client):
     def __init__(self, bounds: Bounds, receive: Receive, send: Send) -> None:
         self.request_id = self.route = self.model = self.code = ""
         self.gone = False
+        self.refusal = problem_response
         self._callbacks = None
         self._bounds = bounds
         self._receive = receive
@@ -262,7 +263,7 @@ class Exchange(Client):
         self.failure = None
         self.code = error.code
         self.closing = self.closing or not self.complete
-        await send_problem(send, error)
+        await send_refusal(send, self.refusal(error))
         await self.finish()
 
     def close(self) -> None:
