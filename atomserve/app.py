@@ -20,6 +20,7 @@ from atomserve import control
 from atomserve.backends.local import ThreadBackend
 from atomserve.backends.processes import ProcessBackend
 from atomserve.backends.runner import Runner
+from atomserve.class_checks import check_config
 from atomserve.engine.backend import Backend
 from atomserve.engine.engine import Engine, Watcher
 from atomserve.engine.options import class_options, decide
@@ -56,6 +57,7 @@ def create(
 
     Raises:
         PluginError: a plugin cannot be imported or validated.
+        ConfigError: its configuration does not fit.
     """
     loaded = [(source, load_class(source, base=Wrapper)) for source in sources]
     named = by_name((served_name(source, cls), source) for source, cls in loaded)
@@ -76,6 +78,7 @@ def thread_backend(name: str, cls: type[Wrapper], settings: Settings) -> ThreadB
         options = decide(class_options(cls), settings, model)
     except msgspec.ValidationError as exc:
         raise PluginError(f"plugin {name!r}: {cls.__name__}: class attributes: {exc}") from exc
+    check_config(name, model.config, contract.config)
     return ThreadBackend(
         partial(Runner, cls, contract, model=name, config=dict(model.config)), options
     )
@@ -146,7 +149,7 @@ class App:
         """Do what the supervisor says, of the models that its workers run and of surveys.
 
         Raises:
-            PluginError: a source that is to run here cannot be imported or validated.
+            AtomError: a source that is to run here cannot, as `create` raises it.
         """
         match order:
             case control.Offer(name, signature, options) if name not in self._workers:
@@ -179,6 +182,11 @@ class App:
     def remote(self, model: str) -> bool:
         """Say whether workers serve ``model``."""
         return model in self._workers
+
+    def takes(self, model: str) -> str:
+        """Say what requests to ``model`` are, as far as that is known."""
+        signature = self.engine.models[model].signature
+        return "call" if signature is None else signature.takes
 
     def _tell_hung(self, model: str, slot: int, pid: int, reason: str) -> None:
         self.report(control.Hung(model, slot, pid, reason))

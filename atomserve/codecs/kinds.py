@@ -19,7 +19,7 @@ ALSO: dict[Any, tuple[type, ...]] = {
     float: (float, int, np.floating, np.integer),
     str: (str,),
     bytes: (bytes, bytearray, memoryview),
-    dict: (Mapping,),
+    dict: (dict, Mapping),
     list: SEVERAL,
     tuple: SEVERAL,
     set: SEVERAL,
