@@ -43,6 +43,9 @@ class FakeApplication:
     def remote(self, model: str) -> bool:
         return False
 
+    def takes(self, model: str) -> str:
+        return "call"
+
     def abort(self) -> None:
         self.aborted.set()
 
