@@ -73,18 +73,33 @@ def call(
         with client:
             described = describe(client, model)
             wanted = accept or choose(described, as_json=as_json)
-            shown = Shown(as_json=as_json, live=stream, output=output)
+            media_type = described.output.media_type if described.output.is_bytes else ""
+            shown = Shown(as_json=as_json, live=stream, output=output, media_type=media_type)
             send(client, model, build(described, inputs or []), wanted, shown)
     except CallFailed as exc:
         complain(str(exc))
         return 1
-    except httpx2.ConnectError:
-        complain(f"nothing answers at {url}")
+    except httpx2.ConnectError as exc:
+        complain(f"{url}: {told}" if (told := tls_failure(exc)) else f"nothing answers at {url}")
         return 1
     except (httpx2.HTTPError, httpx2.InvalidURL) as exc:
         complain(f"{url}: {exc or type(exc).__name__}")
         return 1
     return 0
+
+
+def tls_failure(error: BaseException | None) -> str:
+    """Return what went wrong with TLS, if that is why there is no connection."""
+    import ssl
+
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            advice = "--insecure skips the check"
+            return f"its certificate is not trusted: {error.verify_message}; {advice}"
+        if isinstance(error, ssl.SSLError):
+            return f"no TLS there: {error.reason or error}"
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 def describe(client: httpx2.Client, model: str) -> Described:
