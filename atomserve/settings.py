@@ -23,6 +23,10 @@ CrashLimit = Annotated[
         extra={"form": "number per duration (5/60s)"},
     ),
 ]
+HeaderName = Annotated[
+    str,
+    Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z", extra={"form": "name of a header (X-Tenant)"}),
+]
 Executor = Literal["process", "thread"]
 ModelName = Annotated[str, Meta(pattern=MODEL_NAME)]
 NotEmpty = Annotated[str, Meta(min_length=1)]
@@ -122,6 +126,14 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         bool | None,
         Meta(description="Whether a request that lost its worker may be run once more."),
     ] = None
+    cacheable: Annotated[
+        bool | None,
+        Meta(description="Whether equal requests are computed once, and their answer kept."),
+    ] = None
+    cache_size: Annotated[
+        Bytes | None, Meta(description="Kept answers, all together, in each API process.")
+    ] = None
+    cache_ttl: Annotated[Timeout | None, Meta(description="How long an answer is kept.")] = None
     devices: Annotated[
         tuple[NotEmpty, ...] | None,
         Meta(description="Devices, dealt out to the slots in turn: `cuda:0`, `cpu`."),
@@ -226,6 +238,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         tuple[NotEmpty, ...],
         Meta(description="Addresses or networks whose `X-Forwarded-*` headers are believed."),
     ] = ()
+    tenant_header: Annotated[
+        HeaderName | None, Meta(description="Request header that names the tenant.")
+    ] = None
     models: dict[ModelName, ModelSettings] = {}
 
 

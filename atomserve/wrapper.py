@@ -60,6 +60,13 @@ class Wrapper:
     cancel: ClassVar[Literal["run", "kill"]] = "run"
     """What happens to a running request that nobody waits for any more: it runs on, or its worker
     is replaced."""
+    cacheable: ClassVar[bool] = False
+    """An answer depends on its inputs alone: equal requests are computed once and their answer is
+    kept, whoever asks. Not for streams and sessions."""
+    cache_size: ClassVar[int] = 64 * 1024 * 1024
+    """Bytes of answers that each API process keeps."""
+    cache_ttl: ClassVar[float] = 300.0
+    """Seconds for which an answer is kept."""
     version: ClassVar[str] = "1"
     examples: ClassVar[Sequence[Example]] = ()
 

@@ -68,6 +68,11 @@ class SharedBody:
     def __len__(self) -> int:
         return self.block.size
 
+    @property
+    def data(self) -> memoryview:
+        """The bytes, of no use after the last `release`."""
+        return self.block.view.toreadonly()
+
     def hold(self) -> None:
         """One more reader."""
         self._holders += 1

@@ -6,8 +6,8 @@ Pure decisions: nothing here waits, reads a clock or performs I/O.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Literal, Protocol
 
 import msgspec
 
@@ -24,9 +24,16 @@ AnswerForm = Literal["json", "msgpack", "npy", "media"]
 Takes = Literal["call", "stream", "session"]
 """What a job is: one answer, many answers, many in and many out."""
 
+USUAL_URGENCY = 3
+"""Of 0, the first to be served, to 7; RFC 9218's default."""
+
 
 class Body(Protocol):
     """A large request body that lies where the slots can see it; `release` gives it back."""
+
+    @property
+    def data(self) -> memoryview:
+        """The bytes, of no use after `release`."""
 
     def __len__(self) -> int: ...
 
@@ -47,6 +54,11 @@ class Payload(msgspec.Struct, kw_only=True):
     answer_type: str = ""
     """For ``media``: the media type that the client prefers, empty for the field's own."""
 
+    def release(self) -> None:
+        """Give a large body back; once."""
+        if type(self.body) not in (bytes, bytearray, memoryview):
+            self.body.release()
+
 
 class Answer(msgspec.Struct, frozen=True):
     """An answer as it leaves, or one item of a stream."""
@@ -55,6 +67,12 @@ class Answer(msgspec.Struct, frozen=True):
     media_type: str = "application/json"
     head: bytes = b""
     """What stands before ``body``: a large array need not be copied to put a header there."""
+
+    def copied(self) -> Answer:
+        """Return it in bytes of its own: a view keeps all that it is a view of."""
+        if type(self.body) is bytes and not self.head:
+            return self
+        return Answer(b"".join((self.head, self.body)), self.media_type)
 
 
 class Reply(Protocol):
@@ -116,7 +134,11 @@ class Job:
         "reply",
         "retried",
         "takes",
+        "urgency",
     )
+
+    headers: ClassVar[Sequence[tuple[bytes, bytes]]] = ()
+    """What its answer says beside its body."""
 
     def __init__(
         self,
@@ -126,6 +148,7 @@ class Job:
         *,
         takes: Takes = "call",
         items: Items | None = None,
+        urgency: int = USUAL_URGENCY,
     ) -> None:
         self.payload = payload
         self.context = context
@@ -138,6 +161,7 @@ class Job:
         self.retried = False
         self.arrived = 0.0
         """When it was accepted, on the context's clock."""
+        self.urgency = urgency
 
     @property
     def started(self) -> bool:
@@ -202,6 +226,7 @@ class Lane:
         return Overloaded(
             f"{self.size} requests wait for model {self.model!r} already: retry later or elsewhere",
             retry_after=1.0,
+            limit=self.size,
         )
 
     def restore(self, job: Job) -> None:

@@ -10,8 +10,10 @@ import structlog
 
 from atomserve.context import Context
 from atomserve.engine.backend import Backend, Opened, Sink, Slot
+from atomserve.engine.cache import Cache
 from atomserve.engine.calls import Call, Session, Stream
-from atomserve.engine.jobs import Job, Lane, Payload
+from atomserve.engine.flights import Flights
+from atomserve.engine.jobs import USUAL_URGENCY, Job, Lane, Payload
 from atomserve.engine.loops import EndOfTurn, Mailbox
 from atomserve.engine.options import Options
 from atomserve.engine.replies import Many, One
@@ -46,6 +48,7 @@ class Model:
         self._opened: Opened | None = None
         self._turns = 0
         self._lane = Lane(name, backend.options.queue_size)
+        self._flights: Flights | None = None
         self._on_change = on_change
 
     def __repr__(self) -> str:
@@ -71,6 +74,7 @@ class Model:
         try:
             async with self.backend.open(self) as opened:
                 self._opened, self.signature = opened, opened.signature
+                self._flights = self._shared(opened.signature)
                 self._become("ready")
                 try:
                     raise PluginError(await opened.failure())
@@ -115,42 +119,60 @@ class Model:
         Raises:
             NotReady: the model is not loaded.
             Draining: the server is shutting down.
-            Overloaded: its lane is full.
+            Overloaded: its lane is full, and no request can be answered without a place in it.
         """
         if self.state not in ("ready", "restarting") or self.closed is not None:
             raise self._unready()
         assert self.signature is not None, "a model that was ready has its signature"
-        if self._lane.full:
+        if self._lane.full and self._flights is None:
             self._fill_slots()  # Slots may have room for what arrived in this very turn.
             if self._lane.full:
                 raise self._lane.refusal()
         return self.signature
 
-    def call(self, payload: Payload, context: Context, *, wait: float | None = None) -> Call:
+    def call(
+        self,
+        payload: Payload,
+        context: Context,
+        *,
+        wait: float | None = None,
+        urgency: int = USUAL_URGENCY,
+    ) -> Call:
         """Accept a unary job whose client waits for ``wait`` seconds, if it says so.
 
         Raises:
             AtomError: as `check` does.
         """
-        reply = One()
-        job = Job(payload, context, reply)
         patience = self._patience(wait)
         context.deadline = time.monotonic() + patience
+        if self._flights is not None:
+            return self._call_shared(self._flights, payload, context, patience, urgency)
+        reply = One()
+        job = Job(payload, context, reply, urgency=urgency)
         self._accept(job)
         return Call(job, reply, patience, self._forget)
 
-    def stream(self, payload: Payload, context: Context, *, wait: float | None = None) -> Stream:
+    def stream(
+        self,
+        payload: Payload,
+        context: Context,
+        *,
+        wait: float | None = None,
+        urgency: int = USUAL_URGENCY,
+    ) -> Stream:
         """Accept a job with many answers; ``wait`` is for each. Raises as `check` does."""
         reply = Many()
-        job = Job(payload, context, reply, takes="stream")
+        job = Job(payload, context, reply, takes="stream", urgency=urgency)
         self._accept(job)
         total = self.options.stream_timeout
         return Stream(job, reply, self._patience(wait), total, self._forget)
 
-    def session(self, payload: Payload, context: Context) -> Session:
+    def session(
+        self, payload: Payload, context: Context, *, urgency: int = USUAL_URGENCY
+    ) -> Session:
         """Accept a session; ``payload`` says only how its answers are written."""
         reply, inbox = Many(), Inbox()
-        job = Job(payload, context, reply, takes="session", items=inbox)
+        job = Job(payload, context, reply, takes="session", items=inbox, urgency=urgency)
         self._accept(job)
         options = self.options
         return Session(
@@ -167,6 +189,34 @@ class Model:
         """Begin a large body; raises as `Sink` does."""
         return self.backend.sink(declared)
 
+    def _shared(self, signature: Signature) -> Flights | None:
+        """Return what equal requests share, if they may."""
+        options = self.options
+        if not options.cacheable or signature.streams or signature.takes == "session":
+            return None
+        return Flights(
+            Cache(options.cache_size, options.cache_ttl),
+            signature.version,
+            longest=options.timeout,
+            accept=self._accept_shared,
+            forget=self._forget,
+        )
+
+    def _call_shared(
+        self, flights: Flights, payload: Payload, context: Context, patience: float, urgency: int
+    ) -> Call:
+        try:
+            self.check()
+        except AtomError:
+            payload.release()
+            raise
+        return flights.call(payload, context, patience=patience, urgency=urgency)
+
+    def _accept_shared(self, job: Job) -> None:
+        if self._lane.full:
+            self._fill_slots()  # Nobody has looked before its body was read.
+        self._accept(job)
+
     def _patience(self, wait: float | None) -> float:
         return self.options.timeout if wait is None else min(wait, self.options.timeout)
 
@@ -176,14 +226,14 @@ class Model:
             job.arrived = time.monotonic()
             self._lane.offer(job)
         except AtomError:
-            _release(job)
+            job.payload.release()
             raise
         self.jobs.add(job)
         self._turn.ask()
 
     def _forget(self, job: Job) -> None:
         self.jobs.discard(job)
-        _release(job)
+        job.payload.release()
 
     def _fill_slots(self) -> None:
         now = time.monotonic()
@@ -228,9 +278,3 @@ def _unheard(_: float) -> None:
 
 def _busy(slot: Slot) -> int:
     return slot.busy
-
-
-def _release(job: Job) -> None:
-    body = job.payload.body
-    if type(body) not in (bytes, bytearray, memoryview):
-        body.release()

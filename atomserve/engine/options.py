@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from atomserve.settings import Count, Executor, ModelSettings, Settings
+from atomserve.settings import Count, Executor, MiB, ModelSettings, Settings
 from atomserve.units import Bytes, Seconds, Timeout
 from atomserve.wrapper import Wrapper
 
@@ -24,6 +24,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     queue_size: Count = 32
     idempotent: bool = False
     cancel: Literal["run", "kill"] = "run"
+    cacheable: bool = False
+    cache_size: Bytes = 64 * MiB
+    cache_ttl: Timeout = 300.0
     devices: tuple[str, ...] = ()
     threads: Count | None = None
     env: dict[str, str] = {}

@@ -47,7 +47,8 @@ class Predict:
         if form is not None:
             stream = entry.stream(payload, head, client)
             return await send_events(send, stream, form, silence=self._silence)
-        await send_answer(send, await entry.call(payload, head, client).answer())
+        call = entry.call(payload, head, client)
+        await send_answer(send, await call.answer(), call.headers)
         return None
 
 

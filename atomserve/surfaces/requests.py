@@ -18,8 +18,17 @@ from atomserve.signature import Signature
 RawFields = list[tuple[bytes, bytes]]
 
 SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?").fullmatch
+LONGEST_TENANT = 128
+TENANT = re.compile(rf"[ -~]{{0,{LONGEST_TENANT}}}").fullmatch
 READ = frozenset(
-    (b"content-type", b"accept", b"content-length", b"request-timeout", b"content-encoding")
+    (
+        b"content-type",
+        b"accept",
+        b"content-length",
+        b"request-timeout",
+        b"content-encoding",
+        b"priority",
+    )
 )
 
 
@@ -44,13 +53,15 @@ class Entry:
 
     def call(self, payload: Payload, head: Head, client: Client) -> Call:
         """Begin a unary job, which ends when its client leaves; raises as `Model.call` does."""
-        call = self.model.call(payload, self._context(head.raw, client), wait=head.wait)
+        context = self._context(head.raw, client, payload)
+        call = self.model.call(payload, context, wait=head.wait, urgency=head.urgency)
         client.on_gone(call.abandon)
         return call
 
     def stream(self, payload: Payload, head: Head, client: Client) -> Stream:
         """Begin a job with many answers; otherwise as `call`."""
-        stream = self.model.stream(payload, self._context(head.raw, client), wait=head.wait)
+        context = self._context(head.raw, client, payload)
+        stream = self.model.stream(payload, context, wait=head.wait, urgency=head.urgency)
         client.on_gone(stream.abandon)
         return stream
 
