@@ -25,6 +25,7 @@ LAYERS = (
     "surfaces",
     "app compat",
     "server supervisor",
+    "background",
     "testing",
     "cli",
 )

@@ -27,9 +27,7 @@ async def told(data: bytes, handle: Callable[[Link, Any], None]) -> tuple[list[A
     side, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     lost, failed = anyio.Event(), list[Any]()
     arena = Arena(1 << 20, lambda _: None)
-    link = Link(
-        FromWorker, side, arena=arena, on_frame=lambda f: handle(link, f), on_lost=lost.set
-    )
+    link = Link(FromWorker, side, arena=arena, on_frame=lambda f: handle(link, f), on_lost=lost.set)
     asyncio.get_running_loop().set_exception_handler(
         lambda _, context: failed.append(context["exception"])
     )
