@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 
 from atomserve import Blob, Example, Wrapper
+from atomserve_filetype.files import as_file
 from atomserve_filetype.samples import JSON, PDF, PICTURE, PYTHON
 
 if TYPE_CHECKING:
@@ -59,8 +60,6 @@ class FileType(Wrapper):
 
     def predict_batch(self, requests: list[Blob]) -> list[Answer]:
         """Look at both ends of each file, and name its kind."""
-        from atomserve_filetype.files import as_file
-
         with ExitStack() as files:
             paths = [files.enter_context(as_file(blob)) for blob in requests]
             found = self._engine.identify_paths(paths)
