@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
 
-import anyio
 import msgspec
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -16,31 +14,29 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from atomserve import control
 from atomserve.backends.local import ThreadBackend
-from atomserve.backends.processes import ProcessBackend
 from atomserve.backends.runner import Runner
 from atomserve.class_checks import check_config
 from atomserve.engine.backend import Backend
 from atomserve.engine.engine import Engine, Watcher
+from atomserve.engine.models import Model
 from atomserve.engine.options import class_options, decide
 from atomserve.errors import AtomError, MethodNotAllowed, NotFound, PluginError
 from atomserve.guard.client import client_of
 from atomserve.guard.guard import Dress, Guard
 from atomserve.guard.resets import reset
 from atomserve.loading import load_class, served_name
+from atomserve.orders import Orders
 from atomserve.plugins import Source, by_name, check_tables
 from atomserve.settings import Cors, ModelSettings, Settings
 from atomserve.signature import Signature, read_contract
 from atomserve.surfaces import docs, health, metrics, native, openapi, status
+from atomserve.surfaces.requests import Entry
 from atomserve.surfaces.sessions import SessionEndpoint
 from atomserve.telemetry.counters import Registry
-from atomserve.telemetry.instance import Instance
 from atomserve.telemetry.logs import AccessLog
 from atomserve.telemetry.requests import RequestCounts
 from atomserve.wrapper import Wrapper
-
-Report = Callable[[control.Report], None]
 
 
 def create(
@@ -84,6 +80,12 @@ def thread_backend(name: str, cls: type[Wrapper], settings: Settings) -> ThreadB
     )
 
 
+def _load(source: Source, *, settings: Settings) -> tuple[str, Backend]:
+    cls = load_class(source, base=Wrapper)
+    name = served_name(source, cls)
+    return name, thread_backend(name, cls, settings)
+
+
 class App:
     """An ASGI application that can be watched, drained and aborted.
 
@@ -94,13 +96,12 @@ class App:
         self, settings: Settings, access: AccessLog | None = None, *, expected: int
     ) -> None:
         self.engine = Engine(expected=expected, readiness=settings.readiness)
-        self._report: Report = _unheard
         self._settings = settings
         registry = Registry()
         self._waits = metrics.waits(registry)
         self._whole = status.Whole(self.engine, registry, lambda: self.in_flight)
         self._endpoints: dict[str, ASGIApp] = {}
-        self._workers: dict[str, ProcessBackend] = {}
+        self.orders = Orders(self._whole, add=self.add, load=partial(_load, settings=settings))
         self._others = self._router(settings)
         inner: ASGIApp = self._dispatch
         dress: Dress | None = None
@@ -118,78 +119,22 @@ class App:
         )
         metrics.watch(registry, self.engine, self._guard, access)
 
-    def add(self, name: str, backend: Backend) -> None:
+    def add(self, name: str, backend: Backend) -> Model:
         """Serve one more model."""
         settings = self._settings
         model = self.engine.add(name, backend)
         model.waited = self._waits.child(name).observe
         path = f"{settings.prefix}/v1/models/{name}"
         self._endpoints[f"{path}/predict"] = native.Predict(
-            model, f"{path}/predict", silence=settings.event_silence
+            Entry(model, f"{path}/predict"), silence=settings.event_silence
         )
         self._endpoints[f"{path}/session"] = SessionEndpoint(
-            model,
-            f"{path}/session",
+            Entry(model, f"{path}/session"),
             origins=settings.cors.origins,
             largest=settings.limits.body,
             stall=settings.limits.send_stall,
         )
-
-    @property
-    def report(self) -> Report:
-        """What is called with what the supervisor must know."""
-        return self._report
-
-    @report.setter
-    def report(self, report: Report) -> None:
-        self._report = report
-        self._whole.instance = Instance(lambda number: report(control.Survey(number)))
-
-    async def obey(self, order: control.Order, sockets: Sequence[socket.socket]) -> None:
-        """Do what the supervisor says, of the models that its workers run and of surveys.
-
-        Raises:
-            AtomError: a source that is to run here cannot, as `create` raises it.
-        """
-        match order:
-            case control.Offer(name, signature, options) if name not in self._workers:
-                found = msgspec.json.decode(signature, type=Signature)
-                tell = partial(self._tell_hung, name)
-                self._workers[name] = ProcessBackend(found, options, tell)
-                self.add(name, self._workers[name])
-            case control.Host(source):
-                await self._host(msgspec.convert(source, Source))
-            case control.Link(name, slot, pid):
-                frames, side = sockets
-                await self._workers[name].link(slot, pid, frames, side)
-            case control.Unlink(name, _, pid):
-                self._workers[name].unlink(pid)
-            case control.Lost(name, _, pid):
-                self._workers[name].cut(pid)
-            case control.ModelState(name, state, detail):
-                self._workers[name].become(state, detail)
-            case control.Survey(number):
-                document = msgspec.json.encode(self._whole.own())
-                self.report(control.Surveyed(number, msgspec.Raw(document)))
-            case control.Surveyed(number, document):
-                self._whole.hear(number, document)
-
-    async def _host(self, source: Source) -> None:
-        cls = await anyio.to_thread.run_sync(partial(load_class, source, base=Wrapper))
-        name = served_name(source, cls)
-        self.add(name, thread_backend(name, cls, self._settings))
-
-    def remote(self, model: str) -> bool:
-        """Say whether workers serve ``model``."""
-        return model in self._workers
-
-    def takes(self, model: str) -> str:
-        """Say what requests to ``model`` are, as far as that is known."""
-        signature = self.engine.models[model].signature
-        return "call" if signature is None else signature.takes
-
-    def _tell_hung(self, model: str, slot: int, pid: int, reason: str) -> None:
-        self.report(control.Hung(model, slot, pid, reason))
+        return model
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -210,6 +155,11 @@ class App:
             if scope["type"] == "http":
                 client_of(scope).route = getattr(scope.get("route"), "path", "")
         return None
+
+    def takes(self, model: str) -> str:
+        """Say what requests to ``model`` are, as far as that is known."""
+        signature = self.engine.models[model].signature
+        return "call" if signature is None else signature.takes
 
     def watch(self, watcher: Watcher) -> None:
         """Call ``watcher(model, state, detail)`` on the loop at each change."""
@@ -259,7 +209,7 @@ class App:
 
         @asynccontextmanager
         async def lifespan(_: object) -> AsyncIterator[None]:
-            async with self.engine.running():
+            async with self.engine.running(), self.orders.running():
                 yield
 
         # A redirect would name the scheme and host that a proxy shows us, not the client's.
@@ -287,7 +237,3 @@ def _with_cors(app: ASGIApp, cors: Cors) -> CORSMiddleware:
 
 def _dressed(cors: CORSMiddleware, scope: Scope, send: Send) -> Send:
     return partial(cors.send, send=send, request_headers=Headers(scope=scope))
-
-
-def _unheard(_: control.Report) -> None:
-    pass

@@ -34,11 +34,14 @@ class AtomError(Exception):
         errors: Sequence[Fault] = (),
         retry_after: float | None = None,
         error_id: str = "",
+        headers: Sequence[tuple[bytes, bytes]] = (),
     ) -> None:
         super().__init__(detail or self.title)
         self.errors = tuple(errors)
         self.retry_after = retry_after
         self.error_id = error_id
+        self.headers = tuple(headers)
+        """What the answer says beside the error, whatever surface writes it."""
 
     @property
     def title(self) -> str:
@@ -98,8 +101,7 @@ class MethodNotAllowed(AtomError):
     code, status = "method_not_allowed", 405
 
     def __init__(self, detail: str = "", *, allow: Sequence[str] = ("POST",)) -> None:
-        super().__init__(detail)
-        self.allow = tuple(allow)
+        super().__init__(detail, headers=((b"allow", ", ".join(allow).encode()),))
 
 
 class NotAcceptable(AtomError):
@@ -175,6 +177,15 @@ class DeadlineExceeded(AtomError):
     """The answer was not there when the deadline passed."""
 
     code, status = "deadline_exceeded", 504
+
+
+# The server is at fault.
+
+
+class Internal(AtomError):
+    """The server failed on this request."""
+
+    code, status = "internal", 500
 
 
 # The plugin is at fault.

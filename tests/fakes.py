@@ -13,7 +13,24 @@ from urllib.parse import parse_qs
 import anyio
 import anyio.abc
 
+from atomserve import control
 from atomserve.errors import PluginError
+
+
+class FakeOrders:
+    """What ``server.process.Orders`` asks for; nothing is ordered where no worker is."""
+
+    def attach(self, report: Callable[[control.Report], None]) -> None:
+        pass
+
+    def remote(self, model: str) -> bool:
+        return False
+
+    def obey(self, order: control.Order) -> None:
+        raise AssertionError(order)
+
+    async def link(self, *_: Any) -> None:
+        raise AssertionError("there is no worker")
 
 
 class FakeApplication:
@@ -33,15 +50,13 @@ class FakeApplication:
         self._idle = anyio.Event()
         self._idle.set()
         self._tell: Callable[[str, str, str], None]
+        self.orders = FakeOrders()
 
     def watch(self, callback: Callable[[str, str, str], None]) -> None:
         self._tell = callback
 
     def begin_drain(self) -> None:
         self.draining, self.ready = True, False
-
-    def remote(self, model: str) -> bool:
-        return False
 
     def takes(self, model: str) -> str:
         return "call"

@@ -22,9 +22,10 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from atomserve.errors import BadRequest, Overloaded, TooLarge
+from atomserve.errors import AtomError, BadRequest, Overloaded, TooLarge
 from atomserve.guard.client import client_of
 from atomserve.guard.guard import Guard
+from atomserve.guard.problems import Answer, headers_of
 from atomserve.guard.resets import reset
 from atomserve.settings import Limits
 from atomserve.telemetry.logs import AccessLog
@@ -712,6 +713,26 @@ async def test_an_error_of_ours_is_answered_as_what_it_is(grouped: bool) -> None
         assert answer.status == (400 if grouped else 429)
         assert answer.header("retry-after") == (None if grouped else "2")
         assert answer.header("connection") is None
+
+
+@pytest.mark.parametrize("websocket", [False, True])
+async def test_a_surface_says_how_its_errors_are_dressed(websocket: bool) -> None:
+    def dress(error: AtomError) -> Answer:
+        body = error.code.encode()
+        length = (b"content-length", b"%d" % len(body))
+        return 418, [length, *headers_of(error)], body
+
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        client_of(scope).refusal = dress
+        raise Overloaded("full", retry_after=1.2, headers=[(b"x-why", b"because")])
+
+    async with guarded(refuse) as (_, port, log), h1raw.connect(port) as client:
+        await client.send(get("/", *UPGRADE) if websocket else get())
+        answer = await client.answer()
+        assert (answer.status, answer.body) == (418, b"overloaded")
+        assert (answer.header("retry-after"), answer.header("x-why")) == ("2", "because")
+        record = await log.next()
+        assert (record["status"], record["code"]) == (418, "overloaded")
 
 
 async def break_off(scope: Scope, receive: Receive, send: Send) -> None:

@@ -23,6 +23,7 @@ LAYERS = (
     "codecs transport control",
     "backends",
     "surfaces",
+    "orders",
     "app compat",
     "server supervisor",
     "background",

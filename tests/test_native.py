@@ -409,6 +409,13 @@ def test_an_answer_in_no_form_that_is_wanted_is_406(client: httpx2.Client, accep
     refused(ask(client, "echo_stream", b'{"text": ""}', JSON, accept=accept), 406, "not_acceptable")
 
 
+def test_a_large_body_whose_answer_has_no_wanted_form_is_not_kept(client: httpx2.Client) -> None:
+    body = json.dumps({"text": "x" * 200_000}).encode()
+    for model in ("echo_stream", "echo_text"):
+        refused(ask(client, model, body, JSON, accept="image/png"), 406, "not_acceptable")
+        assert client.get(f"/v1/models/{model}").json()["arena_bytes"] == 0
+
+
 def test_nan_in_an_answer_has_no_json_form(client: httpx2.Client) -> None:
     problem = refused(ask(client, "holes", b"{}", JSON, accept=JSON), 406, "not_acceptable")
     assert "msgpack" in problem["detail"]

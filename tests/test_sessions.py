@@ -12,11 +12,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import anyio
 import live
 import msgspec
 import pytest
+from one_worker import instance
+from starlette.types import Message
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
+
+from atomserve.guard.client import Client
+from atomserve.surfaces.requests import Entry
+from atomserve.surfaces.sessions import SessionEndpoint
 
 PATH = "/v1/models/{}/session"
 
@@ -415,3 +422,43 @@ def test_a_drain_closes_sessions_with_1012(tmp_path: Path) -> None:
         assert (code, reason) == (1012, "draining")
         assert frames[0]["error"]["code"] == "draining"
         assert server.wait() == 0
+
+
+ALONE = """
+from collections.abc import Iterator
+
+from atomserve import Wrapper
+
+
+class It(Wrapper):
+    def session(self, inputs: Iterator[str]) -> Iterator[str]:
+        yield from inputs
+"""
+
+
+@pytest.mark.anyio
+async def test_a_frame_that_finds_no_shared_memory_says_try_later(tmp_path: Path) -> None:
+    (tmp_path / "it.py").write_text(ALONE)
+    scope = {"type": "websocket", "headers": [], "atomserve.client": Client()}
+    told: list[Message] = []
+    arrived, says = anyio.create_memory_object_stream[Message](9)
+    heard, answered = anyio.create_memory_object_stream[Message](9)
+
+    async def send(message: Message) -> None:
+        told.append(message)
+        await heard.send(message)
+
+    async with instance(tmp_path / "it.py") as it, arrived, says, heard, answered:
+        endpoint = SessionEndpoint(Entry(it.model, "/session"), origins=(), largest=2**20, stall=5)
+        async with anyio.create_task_group() as tasks:
+            await arrived.send({"type": "websocket.connect"})
+            await arrived.send({"type": "websocket.receive", "text": text({"data": "a"})})
+            tasks.start_soon(endpoint, scope, says.receive, send)
+            assert (await answered.receive())["type"] == "websocket.accept"
+            assert json.loads((await answered.receive())["text"]) == {"data": "a"}
+            block = it.backend.take(it.backend.arena.bound)
+            await arrived.send({"type": "websocket.receive", "text": text({"data": "x" * 99_999})})
+        block.free()
+    error, close = told[-2:]
+    assert json.loads(error["text"])["error"]["code"] == "arena_full"
+    assert (close["code"], close["reason"]) == (1013, "arena_full")

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from starlette.types import Scope
 
+from atomserve.guard.problems import Refusal, problem_response
+
 Gone = Callable[[], None]
 
 
@@ -14,9 +16,13 @@ class ClientGone(OSError):
 
 
 class Client:
-    """Who asked. A surface sets ``route``, ``model`` and ``code`` for the access record."""
+    """Who asked.
 
-    __slots__ = ("_callbacks", "code", "gone", "model", "request_id", "route")
+    A surface sets ``route``, ``model`` and ``code`` for the access record, and ``refusal`` where
+    its dialect tells of errors in another way than as problem details.
+    """
+
+    __slots__ = ("_callbacks", "code", "gone", "model", "refusal", "request_id", "route")
 
     def __init__(self) -> None:
         self.request_id = ""
@@ -24,6 +30,7 @@ class Client:
         self.route = ""
         self.model = ""
         self.code = ""
+        self.refusal: Refusal = problem_response
         self._callbacks: list[Gone] | None = None
 
     def on_gone(self, callback: Gone) -> None:

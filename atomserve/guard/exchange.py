@@ -9,19 +9,18 @@ from time import monotonic
 from typing import TypeVar
 
 import anyio
-import anyio.abc
 import structlog
 from starlette.types import Message, Receive, Send
 
-from atomserve.errors import AtomError, Busy, TooLarge, TooSlow
+from atomserve.errors import AtomError, TooLarge, TooSlow
 from atomserve.guard.admission import UNKNOWN
+from atomserve.guard.bounds import Bounds
 from atomserve.guard.client import Client, ClientGone
-from atomserve.guard.problems import send_problem
-from atomserve.settings import Limits
+from atomserve.guard.interruptions import Interruption
+from atomserve.guard.problems import problem_response, send_refusal
 
-# This module speaks to asyncio itself (call_later, and cancel and uncancel as asyncio.timeout
-# uses them): a cancel scope around every receive and send would cost more than all the rest of
-# the guard together (benchmarks/guard_overhead.py measures both).
+# This module speaks to asyncio itself: a cancel scope around every receive and send would cost
+# more than all the rest of the guard together (benchmarks/guard_overhead.py measures both).
 
 log = structlog.get_logger()
 
@@ -29,7 +28,6 @@ T = TypeVar("T")
 
 _BREATH = 0.002
 _SOONEST_CHECK = 0.05
-_RETRY_BUSY = 1.0
 _LAST = frozenset({"http.response.trailers", "http.response.pathsend"})
 _END: Message = {"type": "http.response.body", "body": b"", "more_body": False}
 _GONE: Message = {"type": "http.disconnect"}
@@ -47,36 +45,27 @@ async def _refuse(message: Message) -> None:
     raise ClientGone("the request is over")
 
 
-class Bounds:
-    """What all requests share: limits, the bytes of bodies held, the owner of listening tasks."""
-
-    __slots__ = ("draining", "held", "limits", "tasks")
-
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
-        self.held = 0
-        self.draining = False
-        self.tasks: anyio.abc.TaskGroup | None = None
-
-    def hold(self, size: int) -> None:
-        """Count ``size`` bytes of a body as held, or raise Busy."""
-        if self.held + size > self.limits.bodies_in_flight:
-            raise Busy(retry_after=_RETRY_BUSY)
-        self.held += size
-
-
 class Exchange(Client):
     """The ``receive`` and ``send`` that the app is given, and what is known of the request so far.
 
     There is at most one reader of the server's ``receive``: the app, or, once the app has no more
     to read, a listener that discards the rest and notices that the client left.
+
+    ========  =========  ====================================================================
+    request   answer     who reads
+    ========  =========  ====================================================================
+    arriving  open       the app; the listener, if the app answers and has never asked
+    complete  open       the listener, once the request is watched or streams: for departures
+    arriving  held back  `finish`, which discards the rest; then it sends the answer's end
+    any       finished   nobody; `close` comes next
+    any       gone       nobody; who sends is told `ClientGone`
+    ========  =========  ====================================================================
     """
 
     __slots__ = (
         "_asked",
         "_bounds",
         "_breathed",
-        "_cancelling",
         "_delivered",
         "_discarding",
         "_heard",
@@ -112,6 +101,7 @@ class Exchange(Client):
     def __init__(self, bounds: Bounds, receive: Receive, send: Send) -> None:
         self.request_id = self.route = self.model = self.code = ""
         self.gone = False
+        self.refusal = problem_response
         self._callbacks = None
         self._bounds = bounds
         self._receive = receive
@@ -135,7 +125,7 @@ class Exchange(Client):
         self._discarding = False
         self._waited = self._since_receive = self._since_send = self._breathed = 0.0
         self._task = asyncio.current_task()
-        self._interruption: AtomError | OSError | None = None
+        self._interruption: Interruption | None = None
         self._reading = self._sending = False
         self._timer: asyncio.TimerHandle | None = None
         self._listener: anyio.CancelScope | None = None
@@ -262,7 +252,7 @@ class Exchange(Client):
         self.failure = None
         self.code = error.code
         self.closing = self.closing or not self.complete
-        await send_problem(send, error)
+        await send_refusal(send, self.refusal(error))
         await self.finish()
 
     def close(self) -> None:
@@ -453,17 +443,15 @@ class Exchange(Client):
     def _interrupt(self, reason: AtomError | OSError) -> None:
         """Cancel the request's own task: whatever task of the app's waits, ends with it."""
         if self._task is not None and self._interruption is None:
-            self._interruption = reason
-            self._cancelling = self._task.cancelling()
-            self._task.cancel()
+            self._interruption = Interruption(self._task, reason)
             if isinstance(reason, ClientGone):
                 self.finished = False
                 self._depart()
 
-    def interruption(self) -> AtomError | OSError | None:
+    def interruption(self) -> Exception | None:
         """Return why a cancellation that has come this far is our own, and take it back."""
-        reason, task = self._interruption, asyncio.current_task()
-        if reason is None or task is None or task is not self._task:
+        found = self._interruption
+        if found is None or not found.arrived:
             return None
         self._interruption = None
-        return reason if task.uncancel() <= self._cancelling else None
+        return found.take_back()

@@ -6,8 +6,7 @@ import secrets
 
 import structlog
 
-from atomserve.errors import AtomError
-from atomserve.guard.problems import Internal
+from atomserve.errors import AtomError, Internal
 
 log = structlog.get_logger()
 

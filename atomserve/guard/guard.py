@@ -12,13 +12,13 @@ from typing import Self
 import anyio
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from atomserve.errors import Abandoned, AtomError
+from atomserve.errors import Abandoned, AtomError, Internal
 from atomserve.guard.admission import Proxies, RequestIds, body_length, check_fields, check_method
+from atomserve.guard.bounds import Bounds
 from atomserve.guard.client import Client, ClientGone
-from atomserve.guard.exchange import Bounds, Exchange
+from atomserve.guard.exchange import Exchange
 from atomserve.guard.failures import as_error, bare, log_failure
 from atomserve.guard.handshakes import Handshake
-from atomserve.guard.problems import Internal
 from atomserve.settings import Limits
 from atomserve.telemetry.logs import AccessLog
 from atomserve.telemetry.requests import RequestCounts

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from starlette.types import Message, Scope, Send
 
-from atomserve.errors import AtomError
+from atomserve.errors import AtomError, Internal
 from atomserve.guard.client import Client, ClientGone
 from atomserve.guard.failures import as_error, log_failure
-from atomserve.guard.problems import Internal, send_problem
+from atomserve.guard.problems import send_refusal
 
 SWITCHING = 101
 _INTERNAL_ERROR = 1011
@@ -55,4 +55,4 @@ class Handshake(Client):
         if self._plain_refusal:
             await self.send({"type": "websocket.close"})
         else:
-            await send_problem(self.send, error, kind="websocket.http.response")
+            await send_refusal(self.send, self.refusal(error), kind="websocket.http.response")

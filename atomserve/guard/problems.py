@@ -4,52 +4,45 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable
 
 import msgspec
 from starlette.types import Send
 
-from atomserve.errors import AtomError, MethodNotAllowed, problem
+from atomserve.errors import AtomError, problem
 
 Headers = list[tuple[bytes, bytes]]
+Answer = tuple[int, Headers, bytes]
+"""Status, headers and body."""
+Refusal = Callable[[AtomError], Answer]
 
 MEDIA_TYPE = "application/problem+json"
 
 
-class Internal(AtomError):
-    """The server failed on this request."""
+def headers_of(error: AtomError) -> Headers:
+    """Return the header fields that belong to ``error``, in whatever form it is told."""
+    if error.retry_after is None:
+        return list(error.headers)
+    return [(b"retry-after", b"%d" % max(1, math.ceil(error.retry_after))), *error.headers]
 
-    code, status = "internal", 500
 
-
-def problem_response(error: AtomError, *, instance: str = "") -> tuple[int, Headers, bytes]:
+def problem_response(error: AtomError) -> Answer:
     """Return the status, the headers and the body that tell a client of ``error``."""
-    document = problem(error, instance=instance)
+    document = problem(error)
     try:
         body = msgspec.json.encode(document)
     except UnicodeEncodeError:  # the text quotes a lone surrogate; escaped, it is still valid JSON
         body = json.dumps(document).encode()
-    headers: Headers = [
+    headers = [
         (b"content-type", MEDIA_TYPE.encode()),
         (b"content-length", b"%d" % len(body)),
+        *headers_of(error),
     ]
-    if error.retry_after is not None:
-        headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after))))
-    if isinstance(error, MethodNotAllowed):
-        headers.append((b"allow", ", ".join(error.allow).encode()))
     return error.status, headers, body
 
 
-async def send_problem(
-    send: Send,
-    error: AtomError,
-    *,
-    instance: str = "",
-    headers: Iterable[tuple[bytes, bytes]] = (),
-    kind: str = "http.response",
-) -> None:
-    """Answer with ``error``; ``kind="websocket.http.response"`` refuses a WebSocket's handshake."""
-    status, own, body = problem_response(error, instance=instance)
-    start = {"type": f"{kind}.start", "status": status, "headers": [*own, *headers]}
-    await send(start)
+async def send_refusal(send: Send, answer: Answer, *, kind: str = "http.response") -> None:
+    """Answer with an error; ``kind="websocket.http.response"`` refuses a WebSocket's handshake."""
+    status, headers, body = answer
+    await send({"type": f"{kind}.start", "status": status, "headers": headers})
     await send({"type": f"{kind}.body", "body": body, "more_body": False})

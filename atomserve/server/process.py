@@ -8,7 +8,7 @@ import importlib.util
 import os
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NoReturn, Protocol
 
 import anyio
@@ -34,6 +34,22 @@ ADAPTERS: dict[str, Adapter] = {"hypercorn": serve_hypercorn}
 log = structlog.get_logger("atomserve.server")
 
 
+class Orders(Protocol):
+    """What the supervisor says of models, workers and surveys, obeyed by the application."""
+
+    def attach(self, report: Callable[[control.Report], None]) -> None:
+        """From now on call ``report`` with what the supervisor must know."""
+
+    def remote(self, model: str) -> bool:
+        """Say whether workers serve ``model``."""
+
+    def obey(self, order: control.Order) -> None:
+        """Do what the supervisor says; returns at once."""
+
+    async def link(self, order: control.Link, frames: socket.socket, side: socket.socket) -> None:
+        """Use a worker that has loaded."""
+
+
 class Application(Protocol):
     """What is served: an ASGI application that can be watched, drained and aborted."""
 
@@ -51,17 +67,12 @@ class Application(Protocol):
     def abort(self) -> None:
         """Answer everything in flight with 503 ``draining``."""
 
-    def remote(self, model: str) -> bool:
-        """Say whether workers serve ``model``."""
+    @property
+    def orders(self) -> Orders:
+        """What obeys the supervisor."""
 
     def takes(self, model: str) -> str:
         """Say what requests to ``model`` are: calls, batches of them, or sessions."""
-
-    async def obey(self, order: control.Order, sockets: Sequence[socket.socket]) -> None:
-        """Do what the supervisor says of workers."""
-
-    report: Callable[[control.Report], None]
-    """Called with what the supervisor must know."""
 
     @property
     def in_flight(self) -> int: ...
@@ -101,7 +112,7 @@ class ApiProcess:
             tasks.start_soon(self._channel.deliver)
             tasks.start_soon(self._obey)
             self._app.watch(self._tell_change)
-            self._app.report = self._channel.post
+            self._app.orders.attach(self._channel.post)
             tasks.start_soon(self._lifespan.run)
             await self._lifespan.started.wait()
             await self._introduced.wait()  # who came in the place of another has workers at once
@@ -148,10 +159,11 @@ class ApiProcess:
                 case control.Link():
                     found = self._channel.descriptors(order.descriptors)
                     await self._lifespan.started.wait()
-                    await self._app.obey(order, [socket.socket(fileno=fd) for fd in found])
+                    frames, side = [socket.socket(fileno=fd) for fd in found]
+                    await self._app.orders.link(order, frames, side)
                 case _:
                     await self._lifespan.started.wait()
-                    await self._app.obey(order, ())
+                    self._app.orders.obey(order)
         await self._leave(EXIT_CRASHED)  # the supervisor is gone
 
     async def _drain(self, order: control.Drain) -> int:
@@ -185,7 +197,7 @@ class ApiProcess:
         lifeline.leave(code)
 
     def _tell_change(self, model: str, state: str, detail: str) -> None:
-        if not self._app.remote(model):  # of those the supervisor knows more
+        if not self._app.orders.remote(model):  # of those the supervisor knows more
             takes = self._app.takes(model)
             self._channel.post(control.ModelChanged(model, state, detail, takes))
         self._tell_readiness()

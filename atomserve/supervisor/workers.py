@@ -162,7 +162,8 @@ class WorkerGroup:
                     await self._over.wait()
             elif (worker := self._start(number)) is not None:
                 await worker.settle(self._options.startup_timeout)
-                if worker.serving:
+                # One that learned too late that it is not wanted may have loaded all the same.
+                if worker.serving and not self._over.is_set():
                     return worker
         return None
 

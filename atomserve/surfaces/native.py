@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import msgspec
@@ -11,100 +10,45 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from atomserve.codecs.negotiation import answer_form, request_form, stream_form
-from atomserve.context import Context, RawHeaders
+from atomserve.codecs.negotiation import stream_form
 from atomserve.engine.engine import Engine
-from atomserve.engine.jobs import Payload
 from atomserve.engine.models import Model
-from atomserve.errors import BadRequest, MethodNotAllowed, NotFound, UnsupportedMedia
-from atomserve.guard.client import client_of
-from atomserve.signature import Signature
+from atomserve.errors import BadRequest, MethodNotAllowed, NotFound
 from atomserve.surfaces.bodies import read_body, send_answer
 from atomserve.surfaces.events import FORMATS, send_events
+from atomserve.surfaces.requests import Entry, Head
 from atomserve.surfaces.status import Whole
 
 GLANCE = 0.25
 """Seconds that the description of a model waits for the other processes."""
-SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?").fullmatch
 
 
 class Predict:
     """``POST /v1/models/{name}/predict``: one model's endpoint, a plain ASGI app."""
 
-    def __init__(self, model: Model, route: str, *, silence: float) -> None:
-        self._model = model
-        self._route = route
+    def __init__(self, entry: Entry, *, silence: float) -> None:
+        self._entry = entry
         self._silence = silence
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; errors are raised, for the guard to answer."""
-        model, client = self._model, client_of(scope)
-        client.model, client.route = model.name, self._route
+        entry = self._entry
+        client = entry.client(scope)
         if scope.get("method") != "POST":  # a WebSocket's handshake has none
-            raise MethodNotAllowed(f"{self._route} takes POST only", allow=("POST",))
+            raise MethodNotAllowed(f"{entry.route} takes POST only", allow=("POST",))
+        model = entry.model
         signature = model.check()
         if signature.takes == "session":
             raise BadRequest(f"model {model.name!r} takes sessions: open a WebSocket on /session")
         head = Head(scope["headers"])
         payload = head.payload(signature, scope["query_string"])
+        form = FORMATS[stream_form(head.accept)] if signature.streams else None
         payload.body = await read_body(receive, head.length, model.sink)
-        context = Context(
-            model=model.name, request_id=client.request_id, headers=RawHeaders(scope["headers"])
-        )
-        if signature.streams:
-            form = FORMATS[stream_form(head.accept)]
-            stream = model.stream(payload, context, wait=head.wait)
-            client.on_gone(stream.abandon)
+        if form is not None:
+            stream = entry.stream(payload, head, client)
             return await send_events(send, stream, form, silence=self._silence)
-        call = model.call(payload, context, wait=head.wait)
-        client.on_gone(call.abandon)
-        answer = await call.answer()
-        await send_answer(send, answer.body, answer.media_type)
+        await send_answer(send, await entry.call(payload, head, client).answer())
         return None
-
-
-class Head:
-    """What a predict request's headers say of its body and of the answer wanted."""
-
-    __slots__ = ("accept", "content_type", "length", "wait")
-
-    def __init__(self, raw: list[tuple[bytes, bytes]]) -> None:
-        self.content_type = self.accept = ""
-        self.length: int | None = None
-        self.wait: float | None = None
-        """Seconds that the client will wait."""
-        for name, value in raw:
-            if name == b"content-type":
-                self.content_type = value.decode("latin-1")
-            elif name == b"accept":
-                other = value.decode("latin-1")
-                self.accept = f"{self.accept},{other}" if self.accept else other
-            elif name == b"content-length":
-                self.length = int(value)
-            elif name == b"request-timeout":
-                self.wait = _seconds(value.decode("latin-1"))
-            elif name == b"content-encoding" and value.lower() != b"identity":
-                raise UnsupportedMedia(
-                    f"Content-Encoding {value.decode('latin-1')!r} is not taken: send it plain"
-                )
-
-    def payload(self, signature: Signature, query: bytes) -> Payload:
-        """Begin the payload of a request whose body is still to be read."""
-        form = request_form(signature, self.content_type, empty=self.length == 0)
-        answer, answer_type = answer_form(signature, self.accept)
-        return Payload(
-            form=form,
-            media_type=self.content_type,
-            query=query.decode("latin-1"),
-            answer=answer,
-            answer_type=answer_type,
-        )
-
-
-def _seconds(text: str) -> float:
-    if not SECONDS(text):
-        raise BadRequest("Request-Timeout: expected seconds, for instance 2.5")
-    return float(text)
 
 
 def describe(model: Model, *, full: bool) -> dict[str, Any]:

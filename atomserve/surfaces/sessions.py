@@ -8,14 +8,14 @@ import anyio
 import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
-from atomserve.context import Context, RawHeaders
+from atomserve.context import RawHeaders
 from atomserve.engine.calls import Session
 from atomserve.engine.jobs import Answer, AnswerForm, Payload
-from atomserve.engine.models import Model
 from atomserve.errors import (
     Abandoned,
     AtomError,
     BadRequest,
+    Busy,
     DeadlineExceeded,
     Draining,
     Invalid,
@@ -25,8 +25,9 @@ from atomserve.errors import (
     TooLarge,
     problem,
 )
-from atomserve.guard.client import Client, ClientGone, client_of
+from atomserve.guard.client import Client, ClientGone
 from atomserve.surfaces.origins import same_origin
+from atomserve.surfaces.requests import Entry
 
 CLOSE_END, CLOSE_POLICY, CLOSE_TOO_BIG, CLOSE_FAILED = 1000, 1008, 1009, 1011
 CLOSE_RESTART, CLOSE_TRY_LATER = 1012, 1013
@@ -51,47 +52,43 @@ class SessionEndpoint:
     """
 
     def __init__(
-        self, model: Model, route: str, *, origins: tuple[str, ...], largest: int, stall: float
+        self, entry: Entry, *, origins: tuple[str, ...], largest: int, stall: float
     ) -> None:
-        self._model = model
-        self._route = route
+        self._entry = entry
         self._origins = origins
         self._largest = largest
         self._stall = stall
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one session until either side ends it."""
-        client = client_of(scope)
-        client.model, client.route = self._model.name, self._route
+        entry = self._entry
+        client, model = entry.client(scope), entry.model
         if scope["type"] != "websocket":
             if scope["method"] != "GET":
-                raise MethodNotAllowed(f"{self._route} takes WebSockets only", allow=("GET",))
-            raise BadRequest(f"{self._route} takes WebSockets only")
-        headers = RawHeaders(scope["headers"])
+                raise MethodNotAllowed(f"{entry.route} takes WebSockets only", allow=("GET",))
+            raise BadRequest(f"{entry.route} takes WebSockets only")
         await receive()  # websocket.connect
-        if not same_origin(headers, self._origins):
+        if not same_origin(RawHeaders(scope["headers"]), self._origins):
             return await send({"type": "websocket.close", "code": CLOSE_POLICY})
         frames = _Frames(client, send, self._stall)
         try:
-            signature = self._model.check()
+            signature = model.check()
         except AtomError as exc:
             # Accepted first: pages are shown a close code, but no status of a refusal.
             await send({"type": "websocket.accept"})
             return await frames.fail(exc)
         if signature.takes != "session":
-            raise BadRequest(f"model {self._model.name!r} takes no sessions: POST to /predict")
+            raise BadRequest(f"model {model.name!r} takes no sessions: POST to /predict")
         await send({"type": "websocket.accept"})
         first = await _receive(receive)
         if first is None:
             return None
         frames.binary = first.get("bytes") is not None
-        context = Context(model=self._model.name, request_id=client.request_id, headers=headers)
         form: AnswerForm = "msgpack" if frames.binary else "json"
         try:
-            session = self._model.session(Payload(answer=form), context)
+            session = entry.session(Payload(answer=form), scope["headers"], client)
         except AtomError as exc:
             return await frames.fail(exc)
-        client.on_gone(session.abandon)
         async with session:
             await _Talk(receive, frames, largest=self._largest).run(session, first)
         return None
@@ -167,13 +164,13 @@ class _Talk:
         while message is not None:
             try:
                 item = self._item(message)
+                if item is None:
+                    session.finish()
+                    break
+                await session.send(item)
             except AtomError as exc:
                 self._fault = exc
                 return session.abandon()
-            if item is None:
-                session.finish()
-                break
-            await session.send(item)
             message = await _receive(self._receive)
         # Whoever has no more to say may still leave before the answers end.
         while message is not None:
@@ -220,7 +217,7 @@ async def _receive(receive: Receive) -> Message | None:
 def _close_code(error: AtomError) -> int:
     if isinstance(error, Draining):
         return CLOSE_RESTART
-    if isinstance(error, Overloaded | NotReady | DeadlineExceeded):
+    if isinstance(error, Overloaded | Busy | NotReady | DeadlineExceeded):
         return CLOSE_TRY_LATER
     if isinstance(error, TooLarge):
         return CLOSE_TOO_BIG

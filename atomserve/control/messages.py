@@ -1,0 +1,244 @@
+"""The orders that the supervisor gives its children, and what they report to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from atomserve.engine.options import Options
+from atomserve.settings import Settings
+
+BACKLOG = 1024
+"""Connections that may wait to be accepted, for each listening socket."""
+
+
+# From the supervisor.
+
+
+class Configure(msgspec.Struct, frozen=True, tag=True):
+    """Always the first message: everything that a child has to know."""
+
+    settings: Settings
+    sources: tuple[Any, ...]
+    """What to serve; plain data here, for the child's application to convert."""
+    index: int
+    listeners: tuple[int, ...]
+    """File descriptors of the listening sockets, open in the child."""
+    parent: int
+    """The supervisor's process id."""
+    expected: int = 0
+    """Models that workers will serve; `Offer` brings each of them."""
+
+
+class Drain(msgspec.Struct, frozen=True, tag=True):
+    """Stop in order: not ready, accept for ``delay``, finish within ``timeout`` seconds, leave."""
+
+    delay: float
+    timeout: float
+
+
+class Stop(msgspec.Struct, frozen=True, tag=True):
+    """Leave at once."""
+
+
+class ConfigureWorker(msgspec.Struct, frozen=True, tag=True):
+    """The first message to a worker."""
+
+    settings: Settings
+    source: Any
+    """Which wrapper to run; plain data here."""
+    slot: int
+    """Which of its model's slots this is, from 0; not its position after a restart."""
+    log: int
+    """File descriptor of the instance's log: stdout and stderr are the plugin's."""
+    parent: int
+    """The supervisor's process id."""
+
+
+class Offer(msgspec.Struct, frozen=True, tag=True):
+    """To an API process: a model that workers serve; again whenever what it offers has changed."""
+
+    model: str
+    signature: msgspec.Raw
+    """An `atomserve.signature.Signature` as JSON: this channel carries it unread."""
+    options: Options
+
+
+class Host(msgspec.Struct, frozen=True, tag=True):
+    """To an API process: serve this yourself; one of the ``expected`` wants to run in threads."""
+
+    source: Any
+
+
+class Serve(msgspec.Struct, frozen=True, tag=True):
+    """To an API process: accept connections; what there was to say of the models has been said."""
+
+
+class ModelState(msgspec.Struct, frozen=True, tag=True):
+    """To an API process: how a model that workers serve is doing; failed is for good."""
+
+    model: str
+    state: str
+    detail: str = ""
+
+
+class Link(msgspec.Struct, frozen=True, tag=True):
+    """To both ends: talk to each other over the two descriptors that come with this message.
+
+    The first is a stream for `atomserve.transport.frames`, the second a SOCK_SEQPACKET socket for
+    `atomserve.transport.descriptors`.
+    """
+
+    model: str
+    slot: int
+    pid: int
+    """The worker's process."""
+    api: int
+    """The API process's index."""
+    descriptors: int = 2
+
+
+class Unlink(msgspec.Struct, frozen=True, tag=True):
+    """To an API process: give this worker no more jobs, and close the link when it has none."""
+
+    model: str
+    slot: int
+    pid: int
+
+
+class Lost(msgspec.Struct, frozen=True, tag=True):
+    """To an API process: this worker has ended, whatever its link still says."""
+
+    model: str
+    slot: int
+    pid: int
+    reason: str
+    """Such as ``signal 11 (Segmentation fault)``."""
+
+
+class Retire(msgspec.Struct, frozen=True, tag=True):
+    """To a worker: when every link has closed, unload and leave with exit code 0."""
+
+
+class Survey(msgspec.Struct, frozen=True, tag=True):
+    """To any child: say what you know of yourself; the answer is `Surveyed` with this number."""
+
+    number: int
+
+
+class Surveyed(msgspec.Struct, frozen=True, tag=True):
+    """The answer to `Survey`, either way."""
+
+    number: int
+    document: msgspec.Raw
+
+
+Order = (
+    Configure
+    | ConfigureWorker
+    | Drain
+    | Stop
+    | Offer
+    | Host
+    | Serve
+    | ModelState
+    | Link
+    | Unlink
+    | Lost
+    | Retire
+    | Survey
+    | Surveyed
+)
+
+
+# From a child.
+
+
+class Described(msgspec.Struct, frozen=True, tag=True):
+    """From a worker, before it loads: the model it serves."""
+
+    model: str
+    signature: msgspec.Raw
+    options: Options
+
+
+class Loaded(msgspec.Struct, frozen=True, tag=True):
+    """From a worker: loaded, examples run; ready for links."""
+
+    seconds: float
+
+
+class Broken(msgspec.Struct, frozen=True, tag=True):
+    """From a worker, which ends after this: the wrapper cannot load, or an example failed."""
+
+    detail: str
+
+
+class Tired(msgspec.Struct, frozen=True, tag=True):
+    """From a worker: replace me, because of ``reason`` (max_requests or max_memory)."""
+
+    reason: str
+
+
+class Hung(msgspec.Struct, frozen=True, tag=True):
+    """From an API process: a job of this worker is over its deadline and grace, or was killed.
+
+    ``reason`` is ``hung`` or ``cancelled`` (a model that says ``cancel = "kill"``).
+    """
+
+    model: str
+    slot: int
+    pid: int
+    reason: str
+
+
+class ModelChanged(msgspec.Struct, frozen=True, tag=True):
+    """A model entered a state: loading, ready, failed."""
+
+    model: str
+    state: str
+    detail: str = ""
+    takes: str = "call"
+
+
+class Serving(msgspec.Struct, frozen=True, tag=True):
+    """The child accepts connections."""
+
+
+class Ready(msgspec.Struct, frozen=True, tag=True):
+    """The child wants traffic."""
+
+
+class NotReady(msgspec.Struct, frozen=True, tag=True):
+    """The child wants no traffic."""
+
+
+class Drained(msgspec.Struct, frozen=True, tag=True):
+    """The child has stopped in order; ``aborted`` requests did not finish in time."""
+
+    aborted: int
+
+
+class Fatal(msgspec.Struct, frozen=True, tag=True):
+    """Starting again would not help: the whole instance ends with ``exit_code``."""
+
+    message: str
+    exit_code: int
+
+
+Report = (
+    ModelChanged
+    | Serving
+    | Ready
+    | NotReady
+    | Drained
+    | Fatal
+    | Described
+    | Loaded
+    | Broken
+    | Tired
+    | Hung
+    | Survey
+    | Surveyed
+)
