@@ -115,10 +115,10 @@ class Link(asyncio.Protocol):
         try:
             for frame in self._decoder.feed(data):
                 if type(frame) is Unshare:
-                    self._forget(frame.segment)
+                    self._mapping.drop(frame.segment)
                 else:
                     self._on_frame(frame)
-        except BrokenFrame as exc:
+        except (BrokenFrame, ValueError) as exc:  # the latter of places that are not where they say
             log.error("link.nonsense", error=repr(exc))
             self.abort()
 
@@ -127,12 +127,6 @@ class Link(asyncio.Protocol):
         self._side.close()
         self._mapping.close()
         self._on_lost()
-
-    def _forget(self, segment: int) -> None:
-        try:
-            self._mapping.drop(segment)
-        except ValueError as exc:
-            raise BrokenFrame(str(exc)) from exc
 
     def _flush(self) -> None:
         if self._transport is not None and self._out:
