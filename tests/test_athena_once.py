@@ -7,12 +7,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atomserve.codecs.athena.answers import Expected, TextOut, once_answer, once_error
 from atomserve.codecs.athena.codes import CODES, OPERATIONS, OWN, Operation
 from atomserve.codecs.athena.errors import (
+    AppRefused,
     EnvelopeError,
     OutputRefused,
     PayloadError,
@@ -263,6 +264,7 @@ envelopes = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(envelopes | json_values, st.sampled_from(["base64", "raw"]))
 def test_any_json_is_read_or_refused_with_a_code(document: Any, text: Any) -> None:
     try:
@@ -276,17 +278,20 @@ def test_any_json_is_read_or_refused_with_a_code(document: Any, text: Any) -> No
         assert all(type(node.data) is bytes and node.status in range(4) for node in request.nodes)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(body: bytes) -> None:
     with contextlib.suppress(EnvelopeError):
         decode_request(body)
 
 
+@settings(deadline=None)
 @given(st.binary(), st.sampled_from(["text", "image", "audio", "video", "other"]))
 def test_data_arrive_as_they_were_sent(data: bytes, name: str) -> None:
     assert payload({name: base64.b64encode(data).decode()}).data == data
 
 
+@settings(deadline=None)
 @given(st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**63), 2**63))
 def test_a_number_as_text_is_the_same_number(value: float) -> None:
     assert type(value)(as_text(value)) == value
@@ -399,6 +404,7 @@ def test_no_output_is_10106(strict: bool) -> None:
     }
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(), st.binary(), min_size=1, max_size=4))
 def test_any_output_is_written(outputs: dict[str, bytes]) -> None:
     found = answer(*[Node(key, data, IMAGE) for key, data in outputs.items()])["payload"]
@@ -410,6 +416,7 @@ def test_any_output_is_written(outputs: dict[str, bytes]) -> None:
 EACH: list[tuple[AtomError, int, int, str]] = [
     (EnvelopeError("no"), 10000, 400, "no"),
     (PayloadError("no"), 10001, 400, "no"),
+    (AppRefused("no"), 10313, 403, "no"),
     (BadRequest("no"), 10000, 400, "no"),
     (Invalid("no"), 10163, 422, "parameter schema validate error: no"),
     (ModelNotFound("no"), 10404, 404, "no"),

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from atomserve.codecs.athena.errors import Failure, OutputRefused
-from atomserve.codecs.athena.nodes import ONCE, TEXT, TYPE_NAMES, Accept, Node
+from atomserve.codecs.athena.nodes import END, ONCE, TEXT, TYPE_NAMES, Accept, Node
 
 TextOut = Literal["raw", "base64", "gateway"]
 """How an answer's text is written.
@@ -100,6 +100,11 @@ def stream_answer(
 ) -> bytes:
     """Write one result of a session."""
     return _encode({"header": _stream_header(sid, cid, status), "payload": blocks})
+
+
+def stream_end(sid: str, cid: str = "") -> bytes:
+    """Write what ends a session whose last result did not."""
+    return _encode({"header": _stream_header(sid, cid, END)})
 
 
 def stream_error(failure: Failure, sid: str, cid: str = "") -> bytes:

@@ -38,7 +38,7 @@ class PayloadError(EnvelopeError):
 class AppRefused(BadRequest):
     """The request's app_id is missing, or not the one of its key."""
 
-    code, status = "athena_app", 403
+    code = "athena_app"
 
 
 class OutputRefused(BadAnswer):
@@ -60,6 +60,10 @@ class WrapperRefused(PluginFailed):
         """
         detail = f"{text};code={user_code}"
         return cls(detail, errors=[Fault(operation, str(user_code))])
+
+
+OWN_WORDS = (EnvelopeError, AppRefused, OutputRefused)
+"""Errors that only Athena knows: `CODES` has their status."""
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -92,7 +96,8 @@ def failure_of(error: AtomError, operation: Operation = "exec") -> Failure:
     message = meaning.text if meaning.fixed else error.detail
     if isinstance(error, Invalid):
         message = f"parameter schema validate error: {message}"
-    return Failure(number, message, error.status, retry_after=error.retry_after)
+    status = meaning.status if isinstance(error, OWN_WORDS) else error.status
+    return Failure(number, message, status, retry_after=error.retry_after)
 
 
 def failure(number: int, message: str = "") -> Failure:

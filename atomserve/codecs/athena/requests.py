@@ -54,6 +54,15 @@ def decode_request(
     return request
 
 
+def cid_of(body: bytes | bytearray | memoryview | str) -> str:
+    """Return which session a frame is of whose payload cannot be read."""
+    try:
+        header = _decode(body).header or {}
+    except FOREIGN:
+        return ""
+    return as_text(header.get("cid"))
+
+
 def as_text(value: Any) -> str:
     """Write a JSON value as the text that a wrapper expects of a parameter: 1, 0.5, true."""
     if isinstance(value, str):
