@@ -14,12 +14,14 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from atomserve.codecs.athena.errors import AppRefused
 from atomserve.errors import AtomError
 from atomserve.surfaces.athena.signing import (
     Asked,
     Key,
     Signed,
     Unsigned,
+    check_app,
     check_digest,
     check_signature,
     refused,
@@ -126,6 +128,7 @@ def test_a_signature_that_was_made_elsewhere_holds() -> None:
         Client(names="Host Date Request-Line"),
         Client(names="request-line date host"),
         Client(date="Tue, 14 Nov 2023 22:13:20 UTC"),
+        Client(date="Tue, 14 Nov 2023 22:13:20 -0000"),
         Client(date=formatdate(NOW - 299, usegmt=True)),
         Client(date=formatdate(NOW + 299, usegmt=True)),
         Client(host="API.example.com"),
@@ -141,6 +144,11 @@ def test_a_server_of_several_names_takes_each() -> None:
     asked = Client(host="public.example.com").in_query()
     assert refusal(asked)[0] == 401
     assert check(asked, hosts=["Public.example.com"]).api_key == "k1"
+
+
+def test_a_query_of_very_many_fields_is_not_read() -> None:
+    asked = Client().in_query(**{f"x{number}": "" for number in range(100)})
+    assert refusal(asked) == UNVERIFIABLE
 
 
 def test_a_request_without_a_signature_is_told_so() -> None:
@@ -242,6 +250,18 @@ def test_a_signed_digest_is_of_the_body() -> None:
 
 def test_a_body_that_was_not_signed_may_be_any() -> None:
     check_digest(check(Client().in_query()), b"whatever")
+
+
+def test_a_key_is_for_its_application() -> None:
+    signed = check(Client().in_query())
+    check_app(signed, "a1")
+    for other in ("a2", "", "a1 "):
+        with pytest.raises(AppRefused, match="invalid appid"):
+            check_app(signed, other)
+
+
+def test_a_key_may_be_for_any_application() -> None:
+    check_app(check(Client(api_key="k2", secret="other").in_query()), "whatever")
 
 
 def test_the_secret_is_shown_nowhere() -> None:

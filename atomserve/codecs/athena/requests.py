@@ -55,12 +55,8 @@ def decode_request(
 
 
 def cid_of(body: bytes | bytearray | memoryview | str) -> str:
-    """Return which session a frame is of whose payload cannot be read."""
-    try:
-        header = _decode(body).header or {}
-    except FOREIGN:
-        return ""
-    return as_text(header.get("cid"))
+    """Return which session a frame is of whose envelope can be read, and its payload cannot."""
+    return as_text((_decode(body).header or {}).get("cid"))
 
 
 def as_text(value: Any) -> str:

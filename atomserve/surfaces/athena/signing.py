@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from atomserve.codecs.athena.errors import AppRefused
 from atomserve.errors import BadRequest
 
 SKEW = 300.0
@@ -123,6 +124,16 @@ def check_digest(signed: Signed, body: bytes | bytearray | memoryview) -> None:
         digest = b"SHA-256=" + b64encode(hashlib.sha256(body).digest())
         if not hmac.compare_digest(digest, signed.digest.encode()):
             raise Unsigned(MISMATCH)
+
+
+def check_app(signed: Signed, app_id: str) -> None:
+    """Check that a request says the ``app_id`` that its key is for.
+
+    Raises:
+        AppRefused: it says another, or none.
+    """
+    if signed.app_id and not hmac.compare_digest(signed.app_id.encode(), app_id.encode()):
+        raise AppRefused("invalid appid")
 
 
 def signature(secret: str, text: str, algorithm: Any = hashlib.sha256) -> bytes:
