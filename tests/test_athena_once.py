@@ -1,6 +1,7 @@
 """Athena's once requests and answers are, field for field, what its clients know."""
 
 import base64
+import binascii
 import contextlib
 import json
 from typing import Any
@@ -289,6 +290,19 @@ def test_any_bytes_are_read_or_refused(body: bytes) -> None:
 @given(st.binary(), st.sampled_from(["text", "image", "audio", "video", "other"]))
 def test_data_arrive_as_they_were_sent(data: bytes, name: str) -> None:
     assert payload({name: base64.b64encode(data).decode()}).data == data
+
+
+@settings(deadline=None)
+@given(st.text("AQgw+/=-_ \r\n\xe9", max_size=12))
+def test_base64_is_read_as_strictly_as_upstream_does(text: str) -> None:
+    plain = text.replace("\r", "").replace("\n", "")
+    try:
+        expected = binascii.a2b_base64(plain, strict_mode=True)
+    except ValueError:
+        with pytest.raises(PayloadError):
+            payload({"image": text})
+    else:
+        assert payload({"image": text}).data == expected
 
 
 @settings(deadline=None)
