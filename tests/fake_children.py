@@ -139,7 +139,7 @@ class FakeWorker:
         if folder := self.plan.get("folder"):  # what this start, of all starts, shall do
             starts = Path(folder) / "starts"
             with starts.open("a") as lines:
-                lines.write(f"{os.getpid()} {configure.slot}\n")
+                lines.write(f"{os.getpid()} {configure.deal}\n")
             number = len(starts.read_text().splitlines())
             self.plan |= self.plan.get("starts", {}).get(str(number), {})
         self.channel: control.Channel[control.Order] = control.Channel(sock, control.Order)
@@ -161,7 +161,7 @@ class FakeWorker:
                         self.retired = True
                         self.check_end()
                     case control.Survey(number):
-                        document = b'{"slot":%d}' % self.configure.slot
+                        document = b'{"slot":%d}' % self.configure.deal
                         self.channel.post(control.Surveyed(number, msgspec.Raw(document)))
                     case control.Stop():
                         os._exit(0)
@@ -213,7 +213,7 @@ class FakeWorker:
 
     def do(self, act: str, **facts: Any) -> Any:
         if act == "pid":
-            return [os.getpid(), self.configure.slot, self.configure.parent]
+            return [os.getpid(), self.configure.deal, self.configure.parent]
         if act == "exit":
             os._exit(facts["code"])
         if act == "kill":

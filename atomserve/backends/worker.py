@@ -85,7 +85,7 @@ def prepare(configure: control.ConfigureWorker) -> tuple[str, Runner, Options]:
     settings = configure.settings
     source = msgspec.convert(configure.source, Source)
     known = settings.models.get(likely_name(source) or "", ModelSettings())
-    set_environment(known, configure.slot)
+    set_environment(known, configure.deal)
 
     # Not before: numpy and others read the environment when they are imported.
     from atomserve.backends.runner import Runner
@@ -112,13 +112,13 @@ def _stream(fd: int) -> TextIO:
     return os.fdopen(fd, "w", closefd=False)
 
 
-def set_environment(model: ModelSettings, slot: int) -> None:
+def set_environment(model: ModelSettings, deal: int) -> None:
     """Set what libraries read when they are imported: variables, thread caps, the device."""
     os.environ.update(model.env)
     if model.threads is not None:
         os.environ.update(dict.fromkeys(LIBRARY_THREADS, str(model.threads)))
     if model.devices:
-        device = model.devices[slot % len(model.devices)]
+        device = model.devices[deal % len(model.devices)]
         os.environ["ATOMSERVE_DEVICE"] = device
         kind, _, number = device.partition(":")
         if kind in ("cuda", "cpu"):

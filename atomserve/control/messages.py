@@ -48,8 +48,8 @@ class ConfigureWorker(msgspec.Struct, frozen=True, tag=True):
     settings: Settings
     source: Any
     """Which wrapper to run; plain data here."""
-    slot: int
-    """Which of its model's slots this is, from 0; not its position after a restart."""
+    deal: int
+    """Which of its model's devices it gets, counted round from 0."""
     log: int
     """File descriptor of the instance's log: stdout and stderr are the plugin's."""
     parent: int

@@ -119,7 +119,7 @@ class Supervisor:
             self._settings,
             worker,
             apis=self._apis,
-            instance=self,
+            owner=self,
             emit=self._emit,
             log_fd=log_fd,
         )

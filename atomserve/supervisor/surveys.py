@@ -140,11 +140,11 @@ def resident(pid: int) -> int | None:
 def _model(group: WorkerGroup, documents: Documents) -> dict[str, Any]:
     spares = group.spares
     rows = [
-        _worker(worker, documents) | {"restarts": max(0, group.slots[worker.slot].restarts)}
+        _worker(worker, documents) | {"restarts": max(0, group.seats[worker.slot].restarts)}
         for worker in group.workers
         if worker not in spares and not worker.child.ended.is_set()
     ]
-    missing = {slot.index for slot in group.slots} - {row["slot"] for row in rows}
+    missing = {seat.index for seat in group.seats} - {row["slot"] for row in rows}
     rows += [{"slot": index, "pid": None, "state": "restarting"} for index in missing]
     return {
         "state": group.standing.state,
