@@ -54,35 +54,19 @@ def call(
     - `atomserve call http://127.0.0.1:8000 ocr --input image=@page.png`
     - `atomserve call http://127.0.0.1:8000 echo -i text=hello -i number=2 --json`
     """
-    import httpx2
-
     from atomserve.cli.answers import CallFailed, Shown
+    from atomserve.cli.connecting import connected
     from atomserve.cli.inputs import build
     from atomserve.cli.terminal import complain
 
-    client = httpx2.Client(
-        base_url=url if "://" in url else f"http://{url}",
-        # Without TLS nothing is negotiated: HTTP/2 is spoken from the first byte, or not at all.
-        http1=not http2 or url.startswith("https:"),
-        http2=http2,
-        verify=not insecure,
-        timeout=httpx2.Timeout(timeout, connect=10.0),
-        trust_env=False,
-    )
     try:
-        with client:
+        with connected(url, timeout=timeout, insecure=insecure, http2=http2) as client:
             described = describe(client, model)
             wanted = accept or choose(described, as_json=as_json)
             shown = Shown(as_json=as_json, live=stream, output=output)
             send(client, model, build(described, inputs or []), wanted, shown)
     except CallFailed as exc:
         complain(str(exc))
-        return 1
-    except httpx2.ConnectError:
-        complain(f"nothing answers at {url}")
-        return 1
-    except (httpx2.HTTPError, httpx2.InvalidURL) as exc:
-        complain(f"{url}: {exc or type(exc).__name__}")
         return 1
     return 0
 
