@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from atomserve.backends.local import ThreadBackend
 from atomserve.backends.runner import Runner
+from atomserve.class_checks import check_config
 from atomserve.engine.backend import Backend
 from atomserve.engine.engine import Engine, Watcher
 from atomserve.engine.models import Model
@@ -52,6 +53,7 @@ def create(
 
     Raises:
         PluginError: a plugin cannot be imported or validated.
+        ConfigError: its configuration does not fit.
     """
     loaded = [(source, load_class(source, base=Wrapper)) for source in sources]
     named = by_name((served_name(source, cls), source) for source, cls in loaded)
@@ -72,6 +74,7 @@ def thread_backend(name: str, cls: type[Wrapper], settings: Settings) -> ThreadB
         options = decide(class_options(cls), settings, model)
     except msgspec.ValidationError as exc:
         raise PluginError(f"plugin {name!r}: {cls.__name__}: class attributes: {exc}") from exc
+    check_config(name, model.config, contract.config)
     return ThreadBackend(
         partial(Runner, cls, contract, model=name, config=dict(model.config)), options
     )
@@ -152,6 +155,11 @@ class App:
             if scope["type"] == "http":
                 client_of(scope).route = getattr(scope.get("route"), "path", "")
         return None
+
+    def takes(self, model: str) -> str:
+        """Say what requests to ``model`` are, as far as that is known."""
+        signature = self.engine.models[model].signature
+        return "call" if signature is None else signature.takes
 
     def watch(self, watcher: Watcher) -> None:
         """Call ``watcher(model, state, detail)`` on the loop at each change."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from atomserve.errors import ConfigError
 from atomserve.wrapper import Example, Wrapper
 
 Complaint = tuple[str, str]
@@ -76,6 +77,18 @@ def default_complaint(annotation: Any, default: Any) -> str:
 
 def _field(cls: type, value: Any) -> Any:
     raise NotImplementedError  # a field's default is the plugin's own affair
+
+
+def check_config(model: str, config: Mapping[str, Any], wanted: Any) -> None:
+    """Do nothing if ``load`` can be given ``config``, which the operator wrote.
+
+    Raises:
+        ConfigError: it does not fit.
+    """
+    try:
+        msgspec.convert(config, wanted, strict=False)
+    except msgspec.ValidationError as exc:
+        raise ConfigError(f"models.{model}.config: {exc}") from exc
 
 
 def config_complaint(annotation: Any) -> str:

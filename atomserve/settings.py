@@ -224,7 +224,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     cors: Cors = Cors()
     trusted_proxies: Annotated[
         tuple[NotEmpty, ...],
-        Meta(description="Addresses or networks whose Forwarded headers are believed."),
+        Meta(description="Addresses or networks whose `X-Forwarded-*` headers are believed."),
     ] = ()
     models: dict[ModelName, ModelSettings] = {}
 

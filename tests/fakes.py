@@ -58,6 +58,9 @@ class FakeApplication:
     def begin_drain(self) -> None:
         self.draining, self.ready = True, False
 
+    def takes(self, model: str) -> str:
+        return "call"
+
     def abort(self) -> None:
         self.aborted.set()
 

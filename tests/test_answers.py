@@ -1,7 +1,9 @@
 """Answers are what the signature says, or told apart."""
 
 import io
-from typing import Annotated, Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypedDict
 
 import msgspec
 import numpy as np
@@ -10,11 +12,13 @@ from contracts import NUMBERS, PICTURE, Box, codec, codec_of
 from PIL import Image as Pillow
 
 from atomserve import Audio, AudioClip, Blob, Image, Tensor, Video
+from atomserve.codecs.answers import Answers
 from atomserve.engine.jobs import Payload
 from atomserve.errors import (
     BadAnswer,
     NotAcceptable,
 )
+from atomserve.schemas import mark
 
 
 @pytest.mark.parametrize("value", [float("nan"), [1, {"a": float("inf")}], np.float32("nan")])
@@ -110,3 +114,61 @@ def test_an_array_leaves_without_a_copy() -> None:
     answer = echo.encode(array, "npy")
     assert len(answer.head) == 128
     assert np.shares_memory(np.frombuffer(answer.body, "uint8"), array)
+
+
+@dataclass
+class Point:
+    x: int
+    y: int = 5
+
+
+class Named(msgspec.Struct):
+    name: str
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (str, 1),
+        (int, "1"),
+        (int, 1.5),
+        (float, "1"),
+        (bool, 1),
+        (list[int], {"a": 1}),
+        (dict[str, int], [1]),
+        (Named, {"name": "a"}),
+        (Point, Named("a")),
+        (Annotated[str, msgspec.Meta(max_length=3)], b"a"),
+        (str | None, 3),
+        (None, "text"),
+    ],
+)
+def test_a_plain_answer_of_another_type_is_told_apart(annotation: Any, value: Any) -> None:
+    for form in ("json", "msgpack"):
+        with pytest.raises(BadAnswer, match=f"the model answered {type(value).__name__}; expected"):
+            Answers(mark(annotation)).encode(value, form)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (float, 1),
+        (float, np.float32(0.5)),
+        (int, np.int8(3)),
+        (bool, np.bool_(True)),
+        (list[float], np.zeros(2)),
+        (list[int], (1, 2)),
+        (tuple[int, ...], [1]),
+        (str | None, None),
+        (int | list[int], [1]),
+        (Sequence[int], [1]),
+        (Literal["a", 1], 1),
+        (TypedDict("T", {"a": int}), {"a": 1}),
+        (Point, Point(1)),
+        (Any, 1),
+        (object, 1),
+    ],
+)
+def test_a_plain_answer_that_is_written_alike_is_taken(annotation: Any, value: Any) -> None:
+    for form in ("json", "msgpack"):
+        assert Answers(mark(annotation)).encode(value, form).body

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import live
 import pytest
 from PIL import Image as Pictures
 
@@ -74,6 +75,14 @@ class Ticks(Wrapper):
             yield number
 
 
+class Frames(Wrapper):
+    """Repeat a picture."""
+
+    def predict(self, image: Image, times: int) -> Iterator[Image]:
+        for _ in range(times):
+            yield image
+
+
 class Broken(Wrapper):
     examples = (Example(inputs={"x": 1}, output=3),)
 
@@ -117,7 +126,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server of all models, as `atomserve run` prints it."""
     folder = tmp_path_factory.mktemp("server")
     (folder / "model.py").write_text(MODEL)
-    names = ("Words", "Flip", "Sizes", "Double", "Ticks")
+    names = ("Words", "Flip", "Sizes", "Double", "Ticks", "Frames")
     plugins = ",".join(f"./model.py:{name}" for name in names)
     command = [sys.executable, "-m", "atomserve", "run", "--plugins", plugins, "--port", "0"]
     with subprocess.Popen(
@@ -338,6 +347,50 @@ def test_a_call_that_fails_is_one_line_and_code_1(
 def test_an_input_that_the_model_does_not_have_is_named(folder: Path, server: str) -> None:
     done = atomserve("call", server, "words", "-i", "txt=a", cwd=folder)
     assert "inputs: text, order" in line(done, 2)
+
+
+@pytest.mark.parametrize("executor", ["process", "thread"])
+def test_run_prints_where_sessions_are(folder: Path, executor: str) -> None:
+    plugins = ("--plugins", "./model.py:Words,echo_session", "--executor", executor)
+    with live.live(folder, *plugins) as running:
+        place = f"WS ws://127.0.0.1:{running.port}/v1/models/echo_session/session"
+        line = running.await_line(lambda line: "echo_session  WS" in line)
+        assert line.endswith(place)
+
+
+def test_an_input_that_is_given_twice_is_refused(folder: Path, server: str) -> None:
+    done = atomserve("call", server, "words", "-i", "text=a", "-i", "text=b", cwd=folder)
+    assert line(done, 2) == "--input text: is given twice"
+
+
+def test_call_describes_and_saves_the_pictures_of_a_stream(folder: Path, server: str) -> None:
+    Pictures.new("RGB", (8, 4), "red").save(folder / "in.png")
+    given = ("-i", "image=@in.png", "-i", "times=2")
+    done = atomserve("call", server, "frames", *given, "-o", "out.png", cwd=folder)
+    rows = done.stdout.splitlines()
+    assert len(rows) == 2
+    assert all(row.startswith("image/png, ") and "8x4 pixels" in row for row in rows)
+    for number in (1, 2):
+        with Pictures.open(folder / f"out-{number}.png") as found:
+            assert found.size == (8, 4)
+
+
+def test_a_stream_in_a_form_that_there_is_not_says_which_there_is(
+    folder: Path, server: str
+) -> None:
+    given = ("-i", "to=1", "--accept", "application/json")
+    done = atomserve("call", server, "ticks", *given, cwd=folder)
+    assert "ask with Accept: application/x-ndjson" in line(done, 1)
+
+
+def test_a_tls_failure_is_told_as_one(folder: Path, server: str) -> None:
+    done = atomserve("call", server.replace("http:", "https:"), "words", cwd=folder)
+    assert "no TLS there" in line(done, 1)
+    chain, key = live.certificate(folder)
+    tls = ("--certfile", chain, "--keyfile", key)
+    with live.live(folder, "--plugins", "./model.py:Words", *tls) as secure:
+        done = atomserve("call", secure.url, "words", cwd=folder)
+        assert "its certificate is not trusted: self" in line(done, 1)
 
 
 def test_a_server_that_is_not_there_is_one_line(folder: Path) -> None:

@@ -1,12 +1,18 @@
-"""The buffer under h11: whatever the pieces, it reads what h11 with its own would read."""
+"""Connections: whatever the pieces, h11 reads the same; who is refused is told so and left."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import h11
+import live
+import pytest
+from h1raw import connect, get, post
 from hypothesis import given
 from hypothesis import strategies as st
 
 from atomserve.server.connections import Received
+
+pytestmark = pytest.mark.anyio
 
 HEAD = b"POST / HTTP/1.1\r\nhost: a\r\n"
 LENGTH = HEAD + b"content-length: 10\r\n\r\n0123456789"
@@ -43,3 +49,59 @@ def test_pieces_do_not_change_what_is_read(sent: list[bytes], sizes: list[int]) 
         whole = whole[size:]
     pieces = [piece for piece in pieces if piece]
     assert heard(pieces, Received()) == heard(pieces)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    folder = tmp_path_factory.mktemp("connections")
+    toml = 'limits.body = "1KiB"\n'
+    with live.live(folder, "--plugins", "echo,echo_session", toml=toml) as running:
+        yield running.port
+
+
+def upgrade(version: str = "13", *fields: str) -> bytes:
+    return get(
+        "/v1/models/echo_session/session",
+        "connection: upgrade",
+        "upgrade: websocket",
+        f"sec-websocket-version: {version}",
+        *fields,
+    )
+
+
+@pytest.mark.parametrize(
+    "handshake", [upgrade("12", "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ=="), upgrade()]
+)
+async def test_who_cannot_shake_hands_is_refused_and_left(port: int, handshake: bytes) -> None:
+    async with connect(port) as client:
+        await client.send(handshake)
+        assert (await client.answer()).status == 400
+        assert await client.closed()
+
+
+async def test_a_body_that_would_be_refused_is_not_asked_for(port: int) -> None:
+    async with connect(port) as client:
+        head = post("/v1/models/echo/predict", "expect: 100-continue", "content-type: text/plain")
+        await client.send(head.replace(b"length: 0", b"length: 5000"))
+        assert (await client.head()).status == 413
+    async with connect(port) as client:
+        await client.send(head.replace(b"length: 0", b"length: 5"))
+        assert (await client.head()).status == 415
+
+
+async def test_a_body_that_is_wanted_is_asked_for(port: int) -> None:
+    body = b'{"text": "a", "number": 1}'
+    head = post(
+        "/v1/models/echo/predict", "expect: 100-continue", "content-type: application/json"
+    ).replace(b"length: 0", b"length: %d" % len(body))
+    async with connect(port) as client:
+        for _ in range(2):
+            await client.send(head)
+            assert (await client.head()).status == 100
+            await client.send(body)
+            assert (await client.answer()).status == 200

@@ -3,17 +3,18 @@
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 import pytest
-from contracts import NUMBERS, PICTURE, Held, codec_of
+from contracts import NUMBERS, PICTURE, Held, codec, codec_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atomserve import Blob, Tensor, Wrapper
+from atomserve import Blob, Image, Tensor, Wrapper
 from atomserve.codecs.codec import Codec
 from atomserve.engine.jobs import Payload
 from atomserve.errors import (
@@ -67,7 +68,8 @@ def test_malformed_json_is_a_bad_request() -> None:
     [
         (b'"\xff"', "UTF-8"),
         (b'"\xed\xa0\x80"', "UTF-8"),
-        (b'"\\ud800"', "malformed"),
+        (b'"\\ud800"', "half of a surrogate pair"),
+        (b'"\\\\ud800', "truncated"),
         (b"NaN", "malformed"),
         (b"-Infinity", "malformed"),
         (b"1e999", "out of range"),
@@ -151,11 +153,62 @@ def test_the_path_leads_into_what_holds_fields() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["YQ", "YQ=", "Y Q==", "YQ==\n", "_-==", "YQ==YQ==", "=YQ=", "é===", "YQ===", "Y", "Y\x00Q="],
+    [
+        "YQ",
+        "YQ=",
+        "Y Q==",
+        "YQ==\n",
+        "_-==",
+        "YQ==YQ==",
+        "=YQ=",
+        "é===",
+        "YQ===",
+        "Y",
+        "Y\x00Q=",
+        "YR==",
+        "YWJ=",
+    ],
 )
 def test_base64_is_strict(text: str) -> None:
     with pytest.raises(Invalid, match="not base64"):
         codec_of("blob", Blob).decode(Payload(body=msgspec.json.encode({"x": text})))
+
+
+@pytest.mark.parametrize("form", ["json", "msgpack"])
+def test_a_medium_that_is_none_is_named_by_its_place(form: Any) -> None:
+    encode = msgspec.json.encode if form == "json" else msgspec.msgpack.encode
+    for x, path in (
+        ({"boxes": [], "mask": b"no picture", "data": {}}, "$.x.mask"),
+        (b"no picture", "$.x"),
+    ):
+        taker = codec_of("dataclass", Held) if isinstance(x, dict) else codec_of("image", Image)
+        with pytest.raises(Invalid, match="not a picture") as caught:
+            taker.decode(Payload(form=form, body=encode({"x": x})))
+        assert caught.value.errors[0].path == path
+
+
+@dataclass(frozen=True)
+class Options:
+    size: int = 3
+    names: tuple[str, ...] = ()
+
+
+@dataclass
+class Ask:
+    text: str
+    options: Options | None = None
+    more: list[Options] = field(default_factory=list)
+
+
+def test_an_input_that_is_answered_has_its_defaults() -> None:
+    echo = codec(dict[str, Ask])
+    sent = {"a": {"text": "t", "more": [{}]}, "b": {"text": "u", "options": {"size": 4}}}
+    (found,) = echo.decode(Payload(body=msgspec.json.encode({"x": sent})))
+    full = {"size": 3, "names": []}
+    assert msgspec.json.decode(echo.encode(found, "json").body) == {
+        "a": {"text": "t", "options": None, "more": [full]},
+        "b": {"text": "u", "options": {"size": 4, "names": []}, "more": []},
+    }
 
 
 @pytest.mark.parametrize("value", [1, None, True, [], {}, 1.5])

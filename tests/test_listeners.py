@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+import stat
 from contextlib import closing
 from pathlib import Path
 
@@ -55,9 +56,20 @@ def test_a_host_that_cannot_be_used_is_a_config_error(host: str) -> None:
 def test_a_file_in_the_place_of_a_unix_socket_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("mine")
-    with pytest.raises(AddressBusy):
+    with pytest.raises(ConfigError, match=r"notes\.txt is a file, not a unix socket"):
         listen_unix(str(path), processes=1)
     assert path.read_text() == "mine"
+
+
+def test_a_folder_in_the_place_of_a_unix_socket_is_called_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^uds: .* is a folder"):
+        listen_unix(str(tmp_path), processes=1)
+
+
+def test_a_unix_socket_is_for_its_user_and_group(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with closing(listen_unix(str(path), processes=1)):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o660
 
 
 def test_a_unix_socket_in_no_folder_is_a_config_error(tmp_path: Path) -> None:

@@ -307,7 +307,7 @@ BODIES = [
     ("echo_blob", JSON, b'{"data": "a"}', 422, "invalid"),
     ("echo_blob", JSON, b'{"data": "YQ=\\n="}', 422, "invalid"),
     ("echo_blob", JSON, b'{"data": "_-8="}', 422, "invalid"),
-    ("echo_image", JSON, b'{"image": "YQ=="}', 415, "unsupported_media_type"),
+    ("echo_image", JSON, b'{"image": "YQ=="}', 422, "invalid"),
     ("echo_tensor", JSON, b'{"tensor": [[1, 2], [3]]}', 422, "invalid"),
     ("echo_tensor", JSON, b'{"tensor": [["a"]]}', 422, "invalid"),
     ("echo_points", JSON, b'{"points": [[1, 2]]}', 422, "invalid"),

@@ -13,6 +13,7 @@ from pathlib import Path
 import h2.config
 import h2.connection
 import h2.events
+import live
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -121,6 +122,19 @@ def test_a_certificate_that_cannot_be_used_is_one_line_and_exit_code_2(tmp_path:
         assert instance.wait() == 2
     (failed,) = instance.all("Failed")
     assert failed["message"].startswith(f"certfile: cannot use {path}")
+    assert not instance.all("Started")
+
+
+def test_a_key_that_is_not_the_certificates_is_told_before_anything_starts(
+    certificate: dict[str, str], tmp_path: Path
+) -> None:
+    _, key = live.certificate(tmp_path)
+    for keyfile, why in ((key, "the key is not this certificate's"), ("absent", "No such file")):
+        with running(certificate | {"keyfile": keyfile}) as instance:
+            assert instance.wait() == 2
+        (failed,) = instance.all("Failed")
+        assert why in failed["message"]
+        assert not instance.all("Started")
 
 
 def test_the_server_does_not_name_itself_nor_write_to_the_log() -> None:

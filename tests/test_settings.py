@@ -172,6 +172,36 @@ def test_a_table_in_the_environment_is_json() -> None:
     assert loaded.settings.models["ocr"].config == {"lang": "ch", "size": 3}
 
 
+def test_the_environment_may_say_one_place_of_a_table() -> None:
+    loaded = load(
+        '[models.ocr.config]\nlang = "en"\nsize = 3\n[models.ocr.env]\nA = "file"',
+        ATOMSERVE_MODELS__OCR__CONFIG__LANG="ch",
+        ATOMSERVE_MODELS__OCR__CONFIG__MODEL__SLOTS='["a", "b"]',
+        ATOMSERVE_MODELS__OCR__ENV__OMP_NUM_THREADS="2",
+        ATOMSERVE_MODELS__OCR__ENV__MY__NAME="x",
+    )
+    model = loaded.settings.models["ocr"]
+    assert model.config == {"lang": "ch", "size": 3, "model": {"slots": ["a", "b"]}}
+    assert model.env == {"A": "file", "OMP_NUM_THREADS": "2", "MY__NAME": "x"}
+    origin = loaded.origins["models.ocr.config"]
+    assert "atomserve.toml" in origin and "ATOMSERVE_MODELS__OCR__CONFIG__LANG" in origin
+
+
+def test_one_place_of_a_table_is_stronger_than_the_table() -> None:
+    given = {
+        "ATOMSERVE_MODELS__OCR__CONFIG__LANG": "ch",
+        "ATOMSERVE_MODELS__OCR__CONFIG": '{"lang": "en", "size": 3}',
+    }
+    assert load(**given).settings.models["ocr"].config == {"lang": "ch", "size": 3}
+
+
+def test_a_model_that_is_called_like_a_place_in_a_table_is_found() -> None:
+    models = load(
+        flags={"plugins": ["my__config"]}, ATOMSERVE_MODELS__MY__CONFIG__SLOTS="2"
+    ).settings.models
+    assert models["my__config"].slots == 2
+
+
 def test_a_broken_table_is_refused_without_its_content() -> None:
     message = refusal(ATOMSERVE_MODELS__OCR__CONFIG='{"password": "hunter2"')
     assert "models.ocr.config" in message

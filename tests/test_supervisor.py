@@ -219,6 +219,8 @@ def test_a_stop_during_a_slow_import_does_not_wait_for_it() -> None:
         sent = instance.signal(signal.SIGTERM)
         assert instance.wait() == 0
         assert time.monotonic() - sent < 1.5
+        assert not instance.all("Killed"), "it had nothing to lose"
+    assert "server.killed" not in instance.errors
 
 
 def test_a_stop_during_a_back_off_does_not_wait_for_it() -> None:

@@ -131,11 +131,11 @@ WRONG = [
 ]
 
 
-def refused(folder: Path, text: str) -> str:
+def refused(folder: Path, text: str, *flags: str) -> str:
     """Return the line that `atomserve run` leaves with."""
     (folder / "model.py").write_text(text)
     done = subprocess.run(
-        live.command("run", "--port", "0", "--plugins", "./model.py"),
+        live.command("run", "--port", "0", "--plugins", "./model.py", *flags),
         cwd=folder,
         env=live.environment(),
         capture_output=True,
@@ -176,3 +176,34 @@ def test_a_wrong_class_is_one_line_and_exit_code_2(tmp_path: Path, body: str, li
 )
 def test_a_wrong_file_is_one_line_and_exit_code_2(tmp_path: Path, text: str, line: str) -> None:
     assert refused(tmp_path, text) == f"./model.py: {line}"
+
+
+CONFIGURED = f"""{START}
+import msgspec
+
+
+class Sized(msgspec.Struct, forbid_unknown_fields=True):
+    size: int = 1
+
+
+class Wrong(Wrapper):
+    def load(self, config: Sized) -> None:
+        pass
+
+{METHOD}
+"""
+
+
+@pytest.mark.parametrize("executor", ["process", "thread"])
+@pytest.mark.parametrize(
+    ("table", "line"),
+    [
+        ("seize = 2", "Object contains unknown field `seize`"),
+        ('size = "large"', "Expected `int`, got `str` - at `$.size`"),
+    ],
+)
+def test_a_configuration_that_does_not_fit_is_one_line_and_exit_code_2(
+    tmp_path: Path, executor: str, table: str, line: str
+) -> None:
+    (tmp_path / "atomserve.toml").write_text(f"[models.wrong.config]\n{table}\n")
+    assert refused(tmp_path, CONFIGURED, "--executor", executor) == f"models.wrong.config: {line}"

@@ -79,13 +79,20 @@ class Link(asyncio.Protocol):
             self.send(Unshare(segment))
 
     def look(self, place: Place, on_free: OnFree) -> Bytes:
-        """Return the other end's bytes at ``place``; ``on_free`` is called on the loop, once."""
-        while place.segment not in self._mapping:
-            payload, descriptors = receive_descriptors(self._side, 1)
-            (share,) = Decoder[Share](Share).feed(payload)
-            self._mapping.add(share.segment, descriptors[0], share.size)
+        """Return the other end's bytes at ``place``; ``on_free`` is called on the loop, once.
+
+        Raises:
+            BrokenFrame: there are none.
+        """
         post = self._mailbox.post
-        return self._mapping.root(place, lambda freed: post(on_free, freed))
+        try:
+            while place.segment not in self._mapping:
+                payload, descriptors = receive_descriptors(self._side, 1)
+                (share,) = Decoder[Share](Share).feed(payload)
+                self._mapping.add(share.segment, descriptors[0], share.size)
+            return self._mapping.root(place, lambda freed: post(on_free, freed))
+        except (ValueError, LookupError, OSError) as exc:
+            raise BrokenFrame(f"no bytes at {place}: {exc}") from exc
 
     def close(self) -> None:
         """End the link, once what was sent has left."""
@@ -105,10 +112,10 @@ class Link(asyncio.Protocol):
         try:
             for frame in self._decoder.feed(data):
                 if type(frame) is Unshare:
-                    self._mapping.drop(frame.segment)
+                    self._forget(frame.segment)
                 else:
                     self._on_frame(frame)
-        except (BrokenFrame, ValueError, LookupError, OSError) as exc:
+        except BrokenFrame as exc:
             log.error("link.nonsense", error=repr(exc))
             self.abort()
 
@@ -117,6 +124,12 @@ class Link(asyncio.Protocol):
         self._side.close()
         self._mapping.close()
         self._on_lost()
+
+    def _forget(self, segment: int) -> None:
+        try:
+            self._mapping.drop(segment)
+        except ValueError as exc:
+            raise BrokenFrame(str(exc)) from exc
 
     def _flush(self) -> None:
         if self._transport is not None and self._out:

@@ -20,14 +20,13 @@ import msgspec
 
 from atomserve import control, lifeline
 from atomserve.engine.options import Options, class_options, decide
-from atomserve.errors import AtomError, PluginError
+from atomserve.errors import EXIT_CONFIG, AtomError, PluginError
 from atomserve.settings import ModelSettings
 
 if TYPE_CHECKING:
     from atomserve.backends.runner import Runner
 
 EXIT_BROKEN = 1
-EXIT_FATAL = 2
 
 LIBRARY_THREADS = (
     "OMP_NUM_THREADS",
@@ -59,8 +58,8 @@ def main() -> NoReturn:
         model, runner, options = prepare(configure)
         signature = msgspec.Raw(msgspec.json.encode(runner.signature))
     except AtomError as exc:
-        sock.sendall(control.frame(control.Fatal(str(exc), EXIT_FATAL)))
-        lifeline.leave(EXIT_FATAL)
+        sock.sendall(control.frame(control.Fatal(str(exc), EXIT_CONFIG)))
+        lifeline.leave(EXIT_CONFIG)
     channel: control.Channel[control.Order] = control.Channel(sock, control.Order)
     channel.post(control.Described(model, signature, options))
     anyio.run(Worker(model, runner, options, channel).run, backend_options=_fast_loop())
@@ -78,6 +77,7 @@ def prepare(configure: control.ConfigureWorker) -> tuple[str, Runner, Options]:
 
     Raises:
         PluginError: it cannot be imported or validated.
+        ConfigError: its configuration does not fit.
     """
     from atomserve.loading import likely_name
     from atomserve.plugins import Source
@@ -89,6 +89,7 @@ def prepare(configure: control.ConfigureWorker) -> tuple[str, Runner, Options]:
 
     # Not before: numpy and others read the environment when they are imported.
     from atomserve.backends.runner import Runner
+    from atomserve.class_checks import check_config
     from atomserve.loading import load_class, served_name
     from atomserve.signature import read_contract
     from atomserve.telemetry.logs import configure_logging
@@ -103,6 +104,7 @@ def prepare(configure: control.ConfigureWorker) -> tuple[str, Runner, Options]:
         options = decide(class_options(cls), settings, own)
     except msgspec.ValidationError as exc:
         raise PluginError(f"plugin {model!r}: {cls.__name__}: class attributes: {exc}") from exc
+    check_config(model, own.config, contract.config)
     return model, Runner(cls, contract, model=model, config=dict(own.config)), options
 
 

@@ -18,9 +18,8 @@ from atomserve.cli.run import run
 from atomserve.cli.schema import schema
 from atomserve.cli.status import status
 from atomserve.cli.terminal import complain
-from atomserve.errors import AtomError
+from atomserve.errors import EXIT_CONFIG, AtomError
 
-EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
 app = typer.Typer(
@@ -62,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = exc.exit_code
     except AtomError as exc:
         complain(str(exc))
-        code = EXIT_USAGE
+        code = EXIT_CONFIG
     except (typer.Abort, KeyboardInterrupt):
         code = EXIT_INTERRUPTED
     except BrokenPipeError:  # whoever read our output, `head` for instance, has enough

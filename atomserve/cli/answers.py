@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from base64 import b64decode
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,9 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     live: bool = True
     """A stream's items as they come, not together at its end."""
     output: Path | None = None
-    """The file that the answer goes to."""
+    """The file that the answer goes to; a stream's media go to numbered ones beside it."""
+    media_type: str = ""
+    """Of a stream's items that are media."""
 
 
 class CallFailed(AtomError):
@@ -70,10 +73,15 @@ def show_answer(answer: httpx2.Response, shown: Shown) -> None:
     elif media_type.startswith("text/"):
         print(answer.text)
     else:
-        about = [media_type or "no type", f"{len(data):,} bytes", *details(media_type, data)]
-        print(", ".join(about))
-        if output is not None:
-            save(output, data)
+        show_bytes(media_type, data, output)
+
+
+def show_bytes(media_type: str, data: bytes, output: Path | None) -> None:
+    """Say what a medium is, and save it if there is a file for it."""
+    about = [media_type or "no type", f"{len(data):,} bytes", *details(media_type, data)]
+    print(", ".join(about))
+    if output is not None:
+        save(output, data)
 
 
 def details(media_type: str, data: bytes) -> list[str]:
@@ -97,6 +105,12 @@ def save(output: Path, data: bytes) -> None:
     print(f"saved {output}, {len(data):,} bytes", file=sys.stderr)
 
 
+def numbered(shown: Shown, number: int) -> Path | None:
+    """Return the file for a medium of a stream."""
+    output = shown.output
+    return output and output.with_name(f"{output.stem}-{number}{output.suffix}")
+
+
 def show_lines(answer: httpx2.Response, shown: Shown) -> None:
     """Print the items of an NDJSON stream as they arrive, or together at its end.
 
@@ -104,10 +118,15 @@ def show_lines(answer: httpx2.Response, shown: Shown) -> None:
         CallFailed: the stream ended with an error, or without its end.
     """
     items: list[Any] = []
+    media = 0
     for line in filter(None, answer.iter_lines()):
         envelope = json.loads(line)
         if shown.as_json:
             print(line, flush=True)
+        elif shown.media_type and isinstance(envelope.get("data"), str):
+            media += 1
+            show_bytes(shown.media_type, b64decode(envelope["data"]), numbered(shown, media))
+            sys.stdout.flush()
         elif "data" in envelope and shown.live:
             show(envelope["data"])
             sys.stdout.flush()

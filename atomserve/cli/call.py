@@ -63,7 +63,8 @@ def call(
         with connected(url, timeout=timeout, insecure=insecure, http2=http2) as client:
             described = describe(client, model)
             wanted = accept or choose(described, as_json=as_json)
-            shown = Shown(as_json=as_json, live=stream, output=output)
+            media_type = described.output.media_type if described.output.is_bytes else ""
+            shown = Shown(as_json=as_json, live=stream, output=output, media_type=media_type)
             send(client, model, build(described, inputs or []), wanted, shown)
     except CallFailed as exc:
         complain(str(exc))

@@ -35,6 +35,21 @@ def connected(
         ) as client:
             yield client
     except httpx2.ConnectError as exc:
-        raise CallFailed(f"nothing answers at {url}") from exc
+        told = tls_failure(exc)
+        raise CallFailed(f"{url}: {told}" if told else f"nothing answers at {url}") from exc
     except (httpx2.HTTPError, httpx2.InvalidURL) as exc:
         raise CallFailed(f"{url}: {exc or type(exc).__name__}") from exc
+
+
+def tls_failure(error: BaseException | None) -> str:
+    """Return what went wrong with TLS, if that is why there is no connection."""
+    import ssl
+
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            advice = "--insecure skips the check"
+            return f"its certificate is not trusted: {error.verify_message}; {advice}"
+        if isinstance(error, ssl.SSLError):
+            return f"no TLS there: {error.reason or error}"
+        error = error.__cause__ or error.__context__
+    return ""

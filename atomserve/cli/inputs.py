@@ -62,7 +62,11 @@ def build(model: Described, written: Sequence[str]) -> Call:
     Raises:
         ConfigError: an input is unknown, or its value does not fit.
     """
-    values = dict(read(model, argument) for argument in written)
+    values: dict[str, Any] = {}
+    for name, value in (read(model, argument) for argument in written):
+        if name in values:
+            raise ConfigError(f"--input {name}: is given twice")
+        values[name] = value
     known = {field.name: field for field in model.inputs}
     files = {name: value for name, value in values.items() if isinstance(value, File)}
     others = {name: value for name, value in values.items() if name not in files}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from importlib.metadata import version
@@ -37,6 +38,9 @@ class Progress:
         self._urls: tuple[str, ...] = ()
         self._started: dict[str, float] = {}
         self._states: dict[str, str] = {}
+        self._sessions: set[str] = set()
+        self._told: list[str] = []
+        self._failed = False
         self._status: Status | None = None
 
     def __enter__(self) -> Progress:
@@ -50,7 +54,9 @@ class Progress:
             case Bound(urls):
                 self._urls = urls
                 self._say(f"atomserve {version('atomserve')} at {', '.join(urls)} ({os.getpid()})")
-            case ModelChanged(_, model, state, detail):
+            case ModelChanged(_, model, state, detail, takes):
+                if takes == "session":
+                    self._sessions.add(model)
                 self._change(model, state, detail)
             case Ready():
                 self._served()
@@ -66,9 +72,12 @@ class Progress:
             case Draining(delay, timeout):
                 wait = f"{delay:g} s more for new requests, then " if delay else ""
                 self._say(f"Stopping: {wait}{timeout:g} s for those in flight. Again: at once.")
-            case Drained(aborted):
-                self._say(f"Stopped; {aborted} requests were cut off." if aborted else "Stopped.")
+            case Drained(aborted) if aborted:
+                self._say(f"Stopped; {aborted} requests were cut off.")
+            case Drained() if not self._failed:
+                self._say("Stopped.")
             case Failed(message, _):
+                self._failed = True
                 self._turn(())
                 complain(message)
 
@@ -89,12 +98,21 @@ class Progress:
 
     def _served(self) -> None:
         self._turn(())
-        self._say("Ready. Each answers POST requests:")
-        base = f"{self._urls[0] if self._urls else ''}{self._settings.prefix}"
         ready = sorted(model for model, state in self._states.items() if state == "ready")
+        if ready == self._told:
+            self._say("Ready again.")
+            return
+        self._told = ready
+        some = ", or a WebSocket (WS)" if self._sessions & set(ready) else ""
+        self._say(f"Ready. Each answers POST requests{some}:")
+        base = f"{self._urls[0] if self._urls else ''}{self._settings.prefix}"
         widest = max(map(len, [*ready, "docs"]), default=0)
         for model in ready:
-            self._say(f"  {model:{widest}}  {base}/v1/models/{model}/predict")
+            place = f"{base}/v1/models/{model}/predict"
+            if model in self._sessions:
+                socket = re.sub("^http", "ws", base)
+                place = f"WS {socket}/v1/models/{model}/session"
+            self._say(f"  {model:{widest}}  {place}")
         if self._settings.docs:
             self._say(f"  {'docs':{widest}}  {base}/docs")
 

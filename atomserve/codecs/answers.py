@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from atomserve.codecs.inputs import marked_spec
+from atomserve.codecs.kinds import kinds_of, named
 from atomserve.codecs.tensors import data_of, npy_head
 from atomserve.codecs.wire import NO_JSON, array_of, write_bytes, write_json, write_msgpack
 from atomserve.engine.jobs import Answer, AnswerForm
@@ -30,6 +31,8 @@ class Answers:
         self._nullable = unwrapped(output.type) is not output.type
         spec, many = marked_spec(output.type)
         self._spec = None if many else spec
+        self._kinds = kinds_of(output.type) if output.spread is None else None
+        self._expected = named(output.type)
         self._to_json = msgspec.json.Encoder(enc_hook=plain).encode
         self._to_msgpack = msgspec.msgpack.Encoder(enc_hook=plain).encode
         self._forms: dict[AnswerForm, Callable[[Any, str], Answer]] = {
@@ -51,6 +54,8 @@ class Answers:
     def _json(self, value: Any, _: str) -> Answer:
         if self._spread is not None:
             value = self._builtins(value, write_json)
+        elif self._kinds is not None and not isinstance(value, self._kinds):
+            raise self._misfit(value)
         try:
             body = self._to_json(value)
             # msgspec writes NaN and the infinities as null.
@@ -65,6 +70,8 @@ class Answers:
     def _msgpack(self, value: Any, _: str) -> Answer:
         if self._spread is not None:
             value = self._builtins(value, write_msgpack)
+        elif self._kinds is not None and not isinstance(value, self._kinds):
+            raise self._misfit(value)
         try:
             return Answer(self._to_msgpack(value), "application/msgpack")
         except UNFIT as exc:
@@ -82,6 +89,9 @@ class Answers:
             # Whoever keeps the answer copies the numbers once, to where they are read.
             return Answer(data_of(array), own, head=npy_head(array))
         return Answer(write_bytes(spec, value, media_type), own)
+
+    def _misfit(self, value: Any) -> BadAnswer:
+        return BadAnswer(f"the model answered {type(value).__name__}; expected {self._expected}")
 
     def _builtins(self, value: Any, leaf: Leaf) -> Any:
         assert self._spread is not None

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from atomserve.codecs.answers import Answers
+from atomserve.codecs.defaults import complete, holds_defaults
 from atomserve.codecs.documents import ItemReader, JsonReader, MsgpackReader
 from atomserve.codecs.examples import example_json, example_values
 from atomserve.codecs.forms import split_form
@@ -14,6 +15,7 @@ from atomserve.codecs.inputs import Input, inputs_of
 from atomserve.codecs.refusals import at_path
 from atomserve.engine.jobs import Form, Payload
 from atomserve.errors import AtomError, BadRequest, Fault, Invalid, UnsupportedMedia
+from atomserve.schemas import Rebuild
 from atomserve.signature import Contract
 
 MAX_QUERY_FIELDS = 64
@@ -30,9 +32,10 @@ class Codec:
         self.inputs = inputs_of(contract)
         names = tuple(self.inputs)
         self._rebuilds = [
-            (place, name, contract.rebuilds[name])
+            (place, name, rebuild)
             for place, name in enumerate(names)
-            if name in contract.rebuilds
+            for rebuild in (contract.rebuilds.get(name), self._completion(name))
+            if rebuild is not None
         ]
         binary = contract.signature.binary_input
         self._binary = self.inputs[binary.name] if binary is not None else None
@@ -102,6 +105,9 @@ class Codec:
         """
         values = dict(zip(self.inputs, self.example_values(inputs), strict=True))
         return example_json(self.contract, inputs, values)
+
+    def _completion(self, name: str) -> Rebuild | None:
+        return complete if holds_defaults(self.inputs[name].type) else None
 
     def _from_json(self, payload: Payload) -> tuple[Any, ...]:
         return self._rebuilt(self._json.read(payload.body))

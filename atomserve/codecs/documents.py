@@ -157,7 +157,7 @@ def _first_refusal(error: Exception, body: Any, decode: Callable[..., Any], form
             decode(body, type=msgspec.Raw)
         except FOREIGN as exc:
             error = exc
-    return refusal(error, form=form)
+    return refusal(error, form=form, text=body if form == "JSON" else None)
 
 
 def _refuse_extension(code: int, _: memoryview) -> NoReturn:

@@ -72,7 +72,7 @@ class Input:
         try:
             return self._decode_json(text)
         except FOREIGN as exc:
-            raise refusal(exc, at=self.path) from exc
+            raise refusal(exc, at=self.path, text=text) from exc
 
     def is_text(self, part: Part) -> bool:
         """Tell whether ``part`` is JSON text for a list rather than a file of it."""

@@ -131,7 +131,11 @@ def _stream_offers() -> list[str]:
 
 
 def _choose_stream(accept: str) -> StreamForm:
-    return STREAM_FORMS[best(_stream_offers(), accept)[0]]
+    try:
+        return STREAM_FORMS[best(_stream_offers(), accept)[0]]
+    except NotAcceptable as exc:
+        advice = "ask with Accept: application/x-ndjson, or text/event-stream"
+        raise NotAcceptable(f"this model answers in a stream: {advice}") from exc
 
 
 def stream_form(accept: str) -> StreamForm:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -14,12 +15,14 @@ FOREIGN = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowErr
 
 LONGEST_MESSAGE = 300
 
+_TRUNCATED = "Input data was truncated"
+
 _PLACE = re.compile(r" - at `(?:key` in `)?(\$[^`]*)`")
 _NAMED = re.compile(r"(?:missing required|contains unknown) field `(\w{1,64})`")
 
 
-def refusal(error: Exception, *, at: str = "$", form: str = "JSON") -> AtomError:
-    """Say what is wrong with the request below the path ``at``."""
+def refusal(error: Exception, *, at: str = "$", form: str = "JSON", text: Any = None) -> AtomError:
+    """Say what is wrong with the request below the path ``at``; ``text`` is the JSON itself."""
     if isinstance(error, msgspec.ValidationError):
         return misfit(str(error), at=at)
     if isinstance(error, RecursionError):
@@ -28,7 +31,19 @@ def refusal(error: Exception, *, at: str = "$", form: str = "JSON") -> AtomError
         return BadRequest(f"the {form} holds text that is not UTF-8: {error.reason}")
     if isinstance(error, OverflowError):
         return BadRequest(f"the {form} holds a number that is too large")
-    return BadRequest(f"malformed {form}: {_short(str(error))}")
+    message = str(error)
+    if message == _TRUNCATED and text is not None and _is_whole(bytes(text)):
+        message = "half of a surrogate pair stands alone in its text"
+    return BadRequest(f"malformed {form}: {_short(message)}")
+
+
+def _is_whole(text: bytes) -> bool:
+    """Tell whether a text ends where JSON may; msgspec calls some whole ones truncated."""
+    try:
+        json.loads(text, parse_int=str, parse_float=str)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def misfit(text: str, *, at: str = "$") -> AtomError:

@@ -19,7 +19,7 @@ from atomserve.codecs.tensors import (
     from_raw,
     view,
 )
-from atomserve.errors import BadAnswer, MissingExtra, NotAcceptable
+from atomserve.errors import BadAnswer, MissingExtra, NotAcceptable, UnsupportedMedia
 from atomserve.fields import VideoClip
 from atomserve.schemas import Marker
 from atomserve.specs import Spec, Tensor
@@ -79,9 +79,25 @@ def read_json(marker: type[Marker], found: Any) -> Any:
         raise ValueError(f"expected a base64 string, got {_json_name(found)}")
     try:
         data = binascii.a2b_base64(found, strict_mode=True)
+        _refuse_spare_bits(found, data)
     except ValueError as exc:
         raise ValueError(f"not base64 (standard alphabet, padded): {exc}") from None
-    return read_bytes(spec, memoryview(data))
+    return _read_inside(spec, memoryview(data))
+
+
+def _refuse_spare_bits(found: str, data: bytes) -> None:
+    """Refuse bits after the last byte: what they say would be lost without a word."""
+    rest = data[len(data) - len(data) % 3 :]
+    if rest and not found.endswith(binascii.b2a_base64(rest, newline=False).decode()):
+        raise ValueError("the bits after its last byte are not zero")
+
+
+def _read_inside(spec: Spec, data: memoryview) -> Any:
+    """Read bytes within a document, whose own type is right whatever they are."""
+    try:
+        return read_bytes(spec, data)
+    except UnsupportedMedia as exc:
+        raise ValueError(str(exc)) from None
 
 
 def _json_name(found: Any) -> str:
@@ -124,7 +140,7 @@ def read_packed(spec: Spec, found: Any) -> Any:
         ValueError: it is not such a field.
     """
     if not isinstance(spec, Tensor):
-        return read_bytes(spec, found.toreadonly())
+        return _read_inside(spec, found.toreadonly())
     if found.dtype != spec.dtype:
         raise ValueError(f"dtype {found.dtype[:40]!r}; expected {spec.dtype!r}")
     return view(spec, found.shape, found.data)

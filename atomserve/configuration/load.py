@@ -55,8 +55,12 @@ def load_settings(
         branch = functools.reduce(
             lambda node, part: node.setdefault(part, {}), given.key[:-1], tree
         )
-        branch[given.key[-1]] = _read(given)
-        origins[given.key] = given.origin
+        name, value, origin = given.key[-1], _read(given), given.origin
+        if given.within and name in branch:
+            value = _merged(branch[name], value)
+            origin = f"{origins[given.key]}, {origin}"
+        branch[name] = value
+        origins[given.key] = origin
     settings = msgspec.convert(tree, Settings)
     for path, advice in conflicts(settings):
         raise ConfigError(f"{path} ({origins[tuple(path.split('.'))]}): {advice}")
@@ -74,10 +78,22 @@ def explain(loaded: Loaded) -> list[Explained]:
     ]
 
 
+def _merged(table: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """Return ``table`` with what ``more`` says in its place."""
+    merged = dict(table)
+    for name, value in more.items():
+        both = isinstance(value, dict) and isinstance(merged.get(name), dict)
+        merged[name] = _merged(merged[name], value) if both else value
+    return merged
+
+
 def _read(given: Statement) -> Any:
     setting = catalogue()[generic(given.key)]
+    value = given.value
+    for part in reversed(given.within):
+        value = {part: value}
     try:
-        return setting.read(given.value, text=given.text)
+        return setting.read(value, text=given.text)
     except (ValueError, msgspec.MsgspecError) as exc:
         # What a table holds is the plugin's affair, and may be a secret.
         shown = "" if isinstance(setting.default, dict) else f" = {brief(given.value)}"

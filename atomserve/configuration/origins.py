@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +24,10 @@ from atomserve.configuration.catalogue import (
 )
 from atomserve.errors import ConfigError
 from atomserve.settings import MODEL_NAME
+
+KEY_OF_MODEL = ("models", MODEL)
+TABLES = ((*KEY_OF_MODEL, "config"), (*KEY_OF_MODEL, "env"))
+"""Settings of which a variable may say one place alone."""
 
 FILE = "atomserve.toml"
 FILE_VARIABLE = "ATOMSERVE_CONFIG"
@@ -40,6 +46,8 @@ class Statement(NamedTuple):
     value: Any
     origin: str
     text: bool
+    within: Key = ()
+    """The one place that it says of a setting that is a table."""
 
 
 def read_file(config_file: Path | None, environ: Mapping[str, str]) -> tuple[dict[str, Any], str]:
@@ -76,16 +84,51 @@ def in_environment(environ: Mapping[str, str], models: set[str]) -> Iterator[Sta
     for name, setting in VARIABLE_ALIASES.items():
         if name in environ:
             yield Statement((setting,), environ[name], f"environment {name}", text=True)
+    entries = []
     for name, value in _own_variables(environ):
         origin = f"environment {name}"
-        key: Key = tuple(name.lower().removeprefix(VARIABLE_PREFIX.lower()).split("__"))
+        parts = name[len(VARIABLE_PREFIX) :].split("__")
+        key: Key = tuple(part.lower() for part in parts)
         if key[0] == "models" and len(key) > 2:
-            # A folded name may hold the separator itself: all but the ends belongs to it.
-            called = _model_called("__".join(key[1:-1]), models, origin)
-            key = _checked(("models", called, key[-1]), origin)
+            place = _field_of_model(key, models)
+            called = _model_called("__".join(key[1:place]), models, origin)
+            key = _checked(("models", called, key[place]), origin)
+            if within := tuple(parts[place + 1 :]):
+                entries.append(_entry(Statement(key, value, origin, text=False, within=within)))
+                continue
         if generic(key) not in catalogue():
             raise _unknown(key, origin)
         yield Statement(key, value, origin, text=True)
+    yield from entries  # stronger than a whole table
+
+
+def _field_of_model(key: Key, models: set[str]) -> int:
+    """Return where the setting's name stands in ``key``, after the model's folded name.
+
+    That name may hold the separator itself: what is known to be one wins.
+    """
+    last = len(key) - 1
+    places = [place for place in range(2, last) if (*KEY_OF_MODEL, key[place]) in TABLES]
+    known = {folded(name) for name in models}
+    for place in (*places, last):
+        if "__".join(key[1:place]) in known:
+            return place
+    return min(places, default=last)
+
+
+def _entry(given: Statement) -> Statement:
+    """Spell a place as its table does: a variable's name as it is, a key in lower case.
+
+    A value is text, which the plugin's configuration may want to be a number, or an array or
+    object in JSON.
+    """
+    if given.key[-1] == "env":
+        return given._replace(within=("__".join(given.within),))
+    value = given.value
+    if value.lstrip()[:1] in ("[", "{"):
+        with suppress(ValueError):
+            value = json.loads(value)
+    return given._replace(value=value, within=tuple(part.lower() for part in given.within))
 
 
 def in_flags(flags: Mapping[str, Any]) -> Iterator[Statement]:

@@ -18,6 +18,9 @@ given by `--config` or `ATOMSERVE_CONFIG`, or `atomserve.toml` in the current fo
   seconds and bytes. `KB`, `MB`, `GB` count in thousands, `KiB`, `MiB`, `GiB` in 1024s.
 - In the environment, names are not case-sensitive, lists are separated by commas, a table is a
   JSON object, and a model's name has `_` for `-` and `.`: `ATOMSERVE_MODELS__MY_MODEL__SLOTS`.
+  `..._CONFIG__LANG` says only `lang` of that table, in lower case, and `..._ENV__OMP_NUM_THREADS`
+  one variable; the rest stays as it is. What stands there is text, which becomes a number where
+  the plugin wants one, or a JSON array or object.
 - `NAME` is a model's name, `[models.NAME]` its table in the file. There, `plugin = "ocr"` serves
   the plugin `ocr` under that name: one plugin under several names, with different settings.
 - The variables that Kubernetes sets for a service called `atomserve` (`ATOMSERVE_PORT=tcp://...`

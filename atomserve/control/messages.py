@@ -199,6 +199,7 @@ class ModelChanged(msgspec.Struct, frozen=True, tag=True):
     model: str
     state: str
     detail: str = ""
+    takes: str = "call"
 
 
 class Serving(msgspec.Struct, frozen=True, tag=True):

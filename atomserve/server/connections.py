@@ -1,9 +1,11 @@
-"""Hypercorn's connections, with the header timeout and the close codes that it lacks."""
+"""Hypercorn's connections, with the header timeout and the refusals that it lacks."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import anyio
@@ -16,12 +18,16 @@ import hypercorn.protocol.h11
 from h11._receivebuffer import ReceiveBuffer
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.protocol.events import StreamClosed
+from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.protocol.events import Request, StreamClosed
 from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.ws_stream import FrameTooLargeError, WSStream
+from hypercorn.typing import AppWrapper
 from wsproto.events import CloseConnection, Message, Ping
 from wsproto.frame_protocol import CloseReason
+
+CONTINUE = 100
 
 PIECE = 256 * 1024
 """Most bytes of a body that are taken from a connection at once."""
@@ -101,12 +107,46 @@ class Received(ReceiveBuffer):
 
 
 class Http1(H11Protocol):
-    """Passes bodies on with two copies less."""
+    """Passes bodies on with two copies less, and asks for one only when the app wants to read it.
+
+    Hypercorn asks for whatever a client announces with ``Expect: 100-continue``, even what is
+    then refused by its head.
+    """
+
+    _wanted = False
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         assert isinstance(self.connection, h11.Connection)
         self.connection._receive_buffer = Received()
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        app = self.app
+        if self.connection.they_are_waiting_for_100_continue:
+            self.app = partial(self._serve_on_demand, app)
+        try:
+            await super()._create_stream(request)
+        finally:
+            self.app = app
+
+    async def _serve_on_demand(
+        self, app: AppWrapper, scope: Any, receive: Callable[[], Any], *rest: Any
+    ) -> None:
+        async def receive_wanted() -> Any:
+            # No more once the client sends, or has been answered.
+            if self.connection.they_are_waiting_for_100_continue:
+                self._wanted = True
+                await self._send_h11_event(
+                    h11.InformationalResponse(status_code=CONTINUE, headers=[])
+                )
+                self._wanted = False
+            return await receive()
+
+        await app(scope, receive_wanted, *rest)
+
+    async def _send_h11_event(self, event: Any) -> None:
+        if self._wanted or getattr(event, "status_code", 0) != CONTINUE:
+            await super()._send_h11_event(event)
 
 
 class Http2(H2Protocol):
@@ -124,8 +164,15 @@ class Http2(H2Protocol):
 class WebSocket(WSStream):
     """Tells a client that breaks the protocol so, and leaves it.
 
-    Hypercorn leaves it without a word, or, when a message is too large, says so and goes on.
+    Hypercorn leaves it without a word, or, when a message is too large, says so and goes on; a
+    client whose handshake it refuses, it keeps.
     """
+
+    async def handle(self, event: StreamEvent) -> None:
+        await super().handle(event)
+        if self.closed and self.app_put is None and isinstance(event, Request):
+            # Not from here: HTTP/2 counts the stream as begun when this returns.
+            self.task_group.spawn(self.send, StreamClosed(stream_id=self.stream_id))
 
     async def _handle_events(self) -> None:
         for event in self.connection.events():

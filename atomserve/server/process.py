@@ -16,14 +16,13 @@ import msgspec
 import structlog
 
 from atomserve import control, lifeline
-from atomserve.errors import AtomError
+from atomserve.errors import EXIT_CONFIG, AtomError
 from atomserve.server.adapters import Adapter, ignore_handshakes, serve_hypercorn
 from atomserve.server.heap import keep_freed_memory
 from atomserve.server.lifespan import Lifespan
 from atomserve.settings import Settings
 
 EXIT_CRASHED = 1
-EXIT_CONFIG = 2
 
 LINGER = 1.0
 """Seconds that connections get to flush and close when no request is in flight any more."""
@@ -71,6 +70,9 @@ class Application(Protocol):
     @property
     def orders(self) -> Orders:
         """What obeys the supervisor."""
+
+    def takes(self, model: str) -> str:
+        """Say what requests to ``model`` are: calls, batches of them, or sessions."""
 
     @property
     def in_flight(self) -> int: ...
@@ -196,7 +198,8 @@ class ApiProcess:
 
     def _tell_change(self, model: str, state: str, detail: str) -> None:
         if not self._app.orders.remote(model):  # of those the supervisor knows more
-            self._channel.post(control.ModelChanged(model, state, detail))
+            takes = self._app.takes(model)
+            self._channel.post(control.ModelChanged(model, state, detail, takes))
         self._tell_readiness()
 
     def _tell_readiness(self) -> None:

@@ -156,8 +156,8 @@ class ApiProcesses:
 
     def _hear(self, index: int, child: Child, message: control.Report) -> None:
         match message:
-            case control.ModelChanged(model, state, detail):
-                self._emit(ModelChanged(index, model, state, detail))
+            case control.ModelChanged(model, state, detail, takes):
+                self._emit(ModelChanged(index, model, state, detail, takes))
             case control.Serving():
                 child.serving = True
                 self._emit(Serving(index, self.urls))
@@ -181,7 +181,8 @@ class ApiProcesses:
             self._emit(Ready() if ready else NotReady())
 
     async def _kill_after(self, seconds: float, index: int, child: Child) -> None:
-        if await child.kill_after(seconds):
+        # One that never served may be deaf in an import, and has nothing to lose.
+        if await child.kill_after(seconds) and child.serving:
             self._emit(Killed(index, child.pid))
             log.error("server.killed", index=index, pid=child.pid)
 

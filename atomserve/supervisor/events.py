@@ -19,12 +19,16 @@ class Started(msgspec.Struct, frozen=True):
 
 
 class ModelChanged(msgspec.Struct, frozen=True):
-    """A model entered a state: in API process ``index``, or in workers (None)."""
+    """A model entered a state: in API process ``index``, or in workers (None).
+
+    ``takes`` is its signature's, once it is ready.
+    """
 
     index: int | None
     model: str
     state: str
     detail: str
+    takes: str = "call"
 
 
 class WorkerStarted(msgspec.Struct, frozen=True):

@@ -11,6 +11,9 @@ from contextlib import suppress
 from atomserve.control import BACKLOG
 from atomserve.errors import ConfigError
 
+SOCKET_MODE = 0o660
+"""Who may connect to a unix socket: its user and group."""
+
 _ABSENT = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
 
@@ -75,6 +78,7 @@ def listen_unix(path: str, *, processes: int) -> Listeners:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.bind(path)
+        os.chmod(path, SOCKET_MODE)  # nobody can connect before it listens
         sock.listen(BACKLOG)
     except OSError as exc:
         sock.close()
@@ -127,9 +131,13 @@ def _bind_one(sock: socket.socket, address: tuple[str, int], *, first: bool, sha
 
 
 def _remove_stale(path: str) -> None:
-    with suppress(OSError):
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
-            return
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return
+    if not stat.S_ISSOCK(mode):
+        what = "a folder" if stat.S_ISDIR(mode) else "a file"
+        raise ConfigError(f"uds: {path} is {what}, not a unix socket; name a path that is free")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(path)

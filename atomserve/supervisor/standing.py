@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
+
 from atomserve import control
 from atomserve.supervisor.api_processes import ApiProcesses
 from atomserve.supervisor.children import Child
 from atomserve.supervisor.events import Event, ModelChanged
+
+
+class Served(msgspec.Struct):
+    """What is read here of a signature."""
+
+    takes: str = "call"
 
 
 class Standing:
@@ -21,6 +29,7 @@ class Standing:
         self._apis = apis
         self._emit = emit
         self._offer: control.Offer | None = None
+        self._takes = ""
 
     def __repr__(self) -> str:
         return f"<Standing of {self.model}: {self.state}>"
@@ -30,6 +39,7 @@ class Standing:
         if offer != self._offer:
             self.model = offer.model
             self._offer = offer
+            self._takes = msgspec.json.decode(offer.signature, type=Served).takes
             self._apis.post(offer)
 
     def become(self, state: str, detail: str = "") -> None:
@@ -37,7 +47,7 @@ class Standing:
         if self._offer is not None and (state, detail) != (self.state, self.detail):
             self.state, self.detail = state, detail
             self._apis.post(control.ModelState(self.model, state, detail))
-            self._emit(ModelChanged(None, self.model, state, detail))
+            self._emit(ModelChanged(None, self.model, state, detail, self._takes))
 
     def repeat_offer(self, child: Child) -> None:
         """Tell a new API process what workers serve."""

@@ -13,15 +13,16 @@ import anyio.abc
 import structlog
 
 from atomserve import control
-from atomserve.errors import ConfigError, PluginError
+from atomserve.errors import EXIT_CONFIG, ConfigError, PluginError
 from atomserve.plugins import Source, check_tables
 from atomserve.settings import ModelSettings, Settings
 from atomserve.supervisor.api_processes import EXIT_CRASH_LOOP, ApiProcesses
+from atomserve.supervisor.certificates import check_certificate
 from atomserve.supervisor.children import Child, reap_orphans
 from atomserve.supervisor.events import Bound, Drained, Draining, Event, Failed
 from atomserve.supervisor.listeners import AddressBusy, Listeners, listen, listen_unix
 from atomserve.supervisor.surveys import Surveys
-from atomserve.supervisor.workers import EXIT_CONFIG, WorkerGroup
+from atomserve.supervisor.workers import WorkerGroup
 
 EXIT_PORT_BUSY = 98
 """Someone else listens there (the number of EADDRINUSE)."""
@@ -49,6 +50,7 @@ def run(
     Call it in the main thread: children die with the thread that started them.
     """
     try:
+        check_certificate(settings)
         listeners = _listen(settings)
     except AddressBusy as exc:
         on_event(Failed(str(exc), EXIT_PORT_BUSY))

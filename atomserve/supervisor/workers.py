@@ -15,6 +15,7 @@ import structlog
 
 from atomserve import control
 from atomserve.engine.options import Options
+from atomserve.errors import EXIT_CONFIG
 from atomserve.plugins import Source
 from atomserve.settings import ModelSettings, Settings
 from atomserve.supervisor.api_processes import ApiProcesses
@@ -25,9 +26,6 @@ from atomserve.supervisor.restarts import Restarts
 from atomserve.supervisor.spares import Spare
 from atomserve.supervisor.standing import Standing
 from atomserve.supervisor.worker import Seat, Worker
-
-EXIT_CONFIG = 2
-"""A setting or plugin is wrong."""
 
 log = structlog.get_logger("atomserve.supervisor")
 

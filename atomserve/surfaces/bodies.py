@@ -6,16 +6,13 @@ from collections.abc import Callable
 
 from starlette.types import Receive, Send
 
+from atomserve.backends.links import INLINE
 from atomserve.engine.backend import Sink
 from atomserve.engine.jobs import Answer, Body
 from atomserve.errors import Abandoned
 
 PIECE = 256 * 1024
 """Bytes of an answer handed to the server at once."""
-
-
-INLINE = 64 * 1024
-"""Bytes up to which a body is handed on as it is; a larger one goes to where its slot reads it."""
 
 
 async def read_body(
