@@ -632,7 +632,8 @@ def test_a_survey_shows_a_slot_that_waits_for_its_restart() -> None:
         instance.wait_for("Serving")
         instance.wait_for("WorkerEnded", restart_in=1.6)
         model = survey(instance)["models"]["a"]
-        assert model["slots"] == [{"slot": 0, "pid": None, "state": "restarting"}]
+        (row,) = model["slots"]
+        assert (row["slot"], row["pid"], row["state"]) == (0, None, "restarting")
         assert (model["state"], model["detail"]) == ("loading", "no")
         assert model["restarts"] == {"broken": 5}
 

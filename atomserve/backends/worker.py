@@ -22,6 +22,8 @@ from atomserve import control, lifeline
 from atomserve.engine.options import Options, class_options, decide
 from atomserve.errors import EXIT_CONFIG, AtomError, PluginError
 from atomserve.settings import ModelSettings
+from atomserve.telemetry.instance import WorkerDocument
+from atomserve.telemetry.vitals import resident
 
 if TYPE_CHECKING:
     from atomserve.backends.runner import Runner
@@ -158,7 +160,7 @@ class Worker:
         self._desk.begin(self._slot)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._channel.deliver)
-            tasks.start_soon(self._obey, tasks)
+            tasks.start_soon(self._obey)
             await self._load()
             await self._gone.wait()
             self._slot.stop()
@@ -177,7 +179,7 @@ class Worker:
             lifeline.leave(EXIT_BROKEN)
         self._channel.post(control.Loaded(time.monotonic() - began))
 
-    async def _obey(self, tasks: anyio.abc.TaskGroup) -> None:
+    async def _obey(self) -> None:
         async for order in self._channel:
             match order:
                 case control.Link():
@@ -193,13 +195,11 @@ class Worker:
         lifeline.leave(EXIT_BROKEN)  # the supervisor is gone
 
     def _survey(self) -> msgspec.Raw:
-        slot = self._slot
-        document = {
-            "requests": self._served,
-            "busy": slot.busy,
-            "links": len(self._desk.counters),
-            "answer_bytes": sum(counter.answer_bytes for counter in self._desk.counters),
-        }
+        document = WorkerDocument(
+            requests=self._served,
+            busy=self._slot.busy,
+            answer_bytes=sum(counter.answer_bytes for counter in self._desk.counters),
+        )
         return msgspec.Raw(msgspec.json.encode(document))
 
     def _over(self) -> None:
@@ -225,13 +225,7 @@ class Worker:
         if (now := time.monotonic()) - self._looked < MEMORY_CHECK:
             return ""
         self._looked = now
-        return "max_memory" if resident() > options.max_memory else ""
-
-
-def resident() -> int:
-    """Return this process's resident memory, bytes."""
-    with open("/proc/self/statm", "rb") as statm:
-        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return "max_memory" if (resident(os.getpid()) or 0) > options.max_memory else ""
 
 
 def _socket(fd: int) -> socket.socket:

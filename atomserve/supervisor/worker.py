@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -41,7 +40,6 @@ class Worker:
         self.cause = "died"
         self.detail = ""
         self.began = anyio.current_time()
-        self.started = time.time()
         self.startup = anyio.CancelScope()
         self.settled = anyio.Event()
         self.leaving = anyio.Event()
