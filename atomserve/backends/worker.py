@@ -18,17 +18,15 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 import anyio
 import msgspec
 
-from atomserve import control, lifeline
+from atomserve import control, exits, lifeline
 from atomserve.engine.options import Options, class_options, decide
-from atomserve.errors import EXIT_CONFIG, AtomError, PluginError
+from atomserve.errors import AtomError, PluginError
 from atomserve.settings import ModelSettings
 from atomserve.telemetry.instance import WorkerDocument
 from atomserve.telemetry.vitals import resident
 
 if TYPE_CHECKING:
     from atomserve.backends.runner import Runner
-
-EXIT_BROKEN = 1
 
 LIBRARY_THREADS = (
     "OMP_NUM_THREADS",
@@ -48,9 +46,9 @@ def main() -> NoReturn:
     try:
         configure = control.read_first(sock, control.ConfigureWorker)
     except control.BrokenChannel:
-        lifeline.leave(EXIT_BROKEN)
+        lifeline.leave(exits.CRASHED)
     if os.getppid() != configure.parent:  # it died before the lifeline was taken
-        lifeline.leave(EXIT_BROKEN)
+        lifeline.leave(exits.CRASHED)
     os.set_inheritable(sock.fileno(), False)
     faulthandler.enable()
     # A core file would hold what clients sent.
@@ -60,8 +58,8 @@ def main() -> NoReturn:
         model, runner, options = prepare(configure)
         signature = msgspec.Raw(msgspec.json.encode(runner.signature))
     except AtomError as exc:
-        sock.sendall(control.frame(control.Fatal(str(exc), EXIT_CONFIG)))
-        lifeline.leave(EXIT_CONFIG)
+        sock.sendall(control.frame(control.Fatal(str(exc), exits.CONFIG)))
+        lifeline.leave(exits.CONFIG)
     channel: control.Channel[control.Order] = control.Channel(sock, control.Order)
     channel.post(control.Described(model, signature, options))
     anyio.run(Worker(model, runner, options, channel).run, backend_options=_fast_loop())
@@ -176,7 +174,7 @@ class Worker:
         if (error := self._slot.life.error) is not None:
             self._channel.post(control.Broken(str(error)))
             await self._channel.flush()
-            lifeline.leave(EXIT_BROKEN)
+            lifeline.leave(exits.CRASHED)
         self._channel.post(control.Loaded(time.monotonic() - began))
 
     async def _obey(self) -> None:
@@ -192,7 +190,7 @@ class Worker:
                     lifeline.leave(0)
                 case control.Survey(number):
                     self._channel.post(control.Surveyed(number, self._survey()))
-        lifeline.leave(EXIT_BROKEN)  # the supervisor is gone
+        lifeline.leave(exits.CRASHED)  # the supervisor is gone
 
     def _survey(self) -> msgspec.Raw:
         document = WorkerDocument(

@@ -29,9 +29,6 @@ from atomserve.supervisor.events import (
 from atomserve.supervisor.listeners import Listeners
 from atomserve.supervisor.restarts import Restarts
 
-EXIT_CRASH_LOOP = 3
-"""A process died more often than it is restarted."""
-
 MARGIN = 2.0
 """Seconds that a child gets beyond all that it was promised, before it is killed."""
 

@@ -13,9 +13,8 @@ import anyio.abc
 import msgspec
 import structlog
 
-from atomserve import control
+from atomserve import control, exits
 from atomserve.engine.options import Options
-from atomserve.errors import EXIT_CONFIG
 from atomserve.plugins import Source
 from atomserve.settings import ModelSettings, Settings
 from atomserve.supervisor.api_processes import ApiProcesses
@@ -287,7 +286,7 @@ class WorkerGroup:
         """Serve this model no more; the others go on."""
         if not self._begun:
             text = f"{self.source}: its process ends before it is imported: {reason}"
-            self._owner.fail(text, EXIT_CONFIG)
+            self._owner.fail(text, exits.CONFIG)
             return
         self._over.set()
         self.standing.become("failed", reason)
