@@ -151,10 +151,10 @@ class Supervisor:
     def hear(self, child: Child, message: control.Report) -> None:
         """Take what an API process says about the whole instance."""
         match message:
-            case control.Hung():
+            case control.Condemned():
                 for group in self._groups:
                     if group.standing.model == message.model:
-                        group.replace_hung(message)
+                        group.condemn(message)
             case control.Survey(number):
                 self._tasks.start_soon(self._surveys.answer, child, number)
             case control.Fatal(text, exit_code):

@@ -105,7 +105,7 @@ class WorkerGroup:
             self._link(seat, index, child)
         self.standing.repeat_state(child)
 
-    def replace_hung(self, message: control.Hung) -> None:
+    def condemn(self, message: control.Condemned) -> None:
         """Put another in the place of a worker that must be killed, if it still runs."""
         wanted = (message.slot, message.pid)
         for worker in self.workers:
@@ -224,7 +224,7 @@ class WorkerGroup:
         worker = seat.worker
         if worker is None or not worker.serving:
             return
-        order = control.Link(self.standing.model, seat.index, worker.pid, index)
+        order = control.Link(self.standing.model, seat.index, worker.pid)
         try:
             link(order, child, worker.child)
         except OSError as exc:
@@ -243,7 +243,7 @@ class WorkerGroup:
     async def _retire(self, worker: Worker) -> None:
         """Let ``worker`` end its jobs and leave."""
         if worker.serving:
-            self._apis.post(control.Unlink(self.standing.model, worker.slot, worker.pid))
+            self._apis.post(control.Unlink(self.standing.model, worker.pid))
         options = self._options
         longest = max(options.timeout, options.stream_timeout or 0.0)
         await worker.retire(longest + options.grace + options.unload_timeout)
@@ -254,8 +254,7 @@ class WorkerGroup:
         ordered = worker.dismissed or self._over.is_set()
         cause = "stopped" if self._over.is_set() else worker.cause
         if self.standing.model:
-            fate = worker.child.fate
-            self._apis.post(control.Lost(self.standing.model, worker.slot, worker.pid, fate))
+            self._apis.post(control.Lost(self.standing.model, worker.pid))
         end = WorkerEnded(self.name, worker.slot, worker.pid, cause, worker.reason, None)
         if ordered:
             self._emit(end)
