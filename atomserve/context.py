@@ -53,7 +53,7 @@ class Context:
         self.model = model
         """The name under which the wrapper is served."""
         self.request_id = request_id
-        self.headers = headers or RawHeaders()
+        self.headers = RawHeaders() if headers is None else headers
         """The request's headers, names in lower case."""
         self.deadline = deadline
         """When nobody waits any more, on `time.monotonic`'s clock; None is never."""
