@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from atomserve.context import Context
-from atomserve.engine.jobs import Answer, Job, Lane, Payload
+from atomserve.engine.jobs import Answer, Job, Payload
+from atomserve.engine.lanes import Lane
 from atomserve.errors import AtomError, DeadlineExceeded, Draining, Overloaded
 
 

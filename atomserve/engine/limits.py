@@ -1,0 +1,72 @@
+"""How many jobs a model may have in its hands, and how long one more would wait."""
+
+from __future__ import annotations
+
+import math
+
+LESS = 0.9
+STEADY = 0.1
+"""Weight of the newest sample in an average of about ten."""
+
+
+class AdaptiveLimit:
+    """A bound on jobs in hand that falls when they wait too long and rises while they do not.
+
+    There is none (``inf``) until the first job waited too long, nor after it has risen to
+    ``ceiling``; it never falls below ``floor``, what the slots hold when none waits.
+    """
+
+    __slots__ = ("_fell", "ceiling", "floor", "places")
+
+    def __init__(self, floor: int, ceiling: int) -> None:
+        self.floor = floor
+        self.ceiling = ceiling
+        self.places = math.inf
+        self._fell = -math.inf
+
+    def __repr__(self) -> str:
+        return f"<AdaptiveLimit: {self.places:g} of {self.floor} to {self.ceiling}>"
+
+    def late(self, now: float, wait: float, in_hand: int) -> None:
+        """Fall, for a job that waited ``wait`` seconds, which is too long.
+
+        At most once in that time: what was done must first have its effect.
+        """
+        if now - self._fell >= wait:
+            self._fell = now
+            self.places = max(self.floor, LESS * min(self.places, in_hand))
+
+    def good(self) -> None:
+        """A job was answered: rise by one for each limit's worth of these."""
+        if self.places != math.inf:
+            self.places += 1.0 / max(1.0, self.places)
+            if self.places >= self.ceiling:
+                self.places = math.inf
+
+
+class Pace:
+    """Seconds for each job that leaves a model that is never idle."""
+
+    __slots__ = ("_parallel", "seconds")
+
+    def __init__(self, parallel: int) -> None:
+        self._parallel = parallel
+        self.seconds = 0.0
+        """0 while nothing is known."""
+
+    def took(self, seconds: float, in_hand: int) -> None:
+        """A job was answered ``seconds`` after it had become one of ``in_hand`` in slots."""
+        # By Little's law; slots that were idle would have been busy had anything waited.
+        self.learn(seconds / max(in_hand, self._parallel))
+
+    def learn(self, seconds: float) -> None:
+        """One more job's time was ``seconds``."""
+        if self.seconds == 0.0:
+            self.seconds = seconds
+        else:
+            self.seconds += (seconds - self.seconds) * STEADY
+
+
+def predicted_wait(waiting: float, pace: float) -> float:
+    """Return the seconds that a job waits behind ``waiting`` others; 0 while nothing is known."""
+    return waiting * pace
