@@ -9,9 +9,11 @@ from statistics import median
 import msgspec
 
 RECENT = 15
-"""Arrivals, and batches, that an expectation rests on."""
-SILENCE = 4.0
-"""Expected gaps after which nobody is expected any more."""
+"""Batches that an expectation rests on."""
+GAPS = 64
+"""Arrivals that an expectation rests on."""
+SILENCE = 2.0
+"""Times the 95th percentile of gaps, after which nobody is expected any more."""
 FADE = 0.97
 """What is left of a batch's weight in the fit after each further one."""
 LATE = 0.95
@@ -94,7 +96,7 @@ class Company:
         """When the last one came, or the last batch ended: from then on silence counts."""
         self.interval = math.inf
         """Mean seconds between arrivals, pauses included."""
-        self._gaps: deque[float] = deque(maxlen=RECENT)
+        self._gaps: deque[float] = deque(maxlen=GAPS)
         self._returns: deque[float] = deque(maxlen=RECENT)
         self._ended = False
         self._peaks: deque[int] = deque(maxlen=RECENT)
@@ -131,6 +133,12 @@ class Company:
     def first(self) -> float:
         """Expected seconds from now, or from the last end, to the next arrival."""
         return median(self._returns) if self._ended and self._returns else self.gap
+
+    @property
+    def silence(self) -> float:
+        """Seconds without an arrival after which nobody is expected any more."""
+        longest = sorted(self._gaps)[int(LATE * len(self._gaps))] if self._gaps else 0.0
+        return SILENCE * max(longest, self.first)
 
     @property
     def gap(self) -> float:
@@ -192,5 +200,5 @@ class Batching:
         first, gap = company.first, company.gap
         # With k more in T seconds the slots do more per second if k * fixed > waiting * T.
         pays = first * waiting < fixed or (first + (away - 1) * gap) * waiting < away * fixed
-        until = min(asked + self.delay, company.since + SILENCE * max(first, gap))
+        until = min(asked + self.delay, company.since + company.silence)
         return until if pays and until > now else None

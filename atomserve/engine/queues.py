@@ -27,6 +27,8 @@ class Line:
 
     __slots__ = ("_heap", "_latest", "_taken", "_urgency", "jobs")
 
+    oldest_every = OLDEST_EVERY
+
     def __init__(self) -> None:
         self.jobs: OrderedDict[Job, int] = OrderedDict()
         """The jobs in the order of their arrival, with their numbers; restored ones before."""
@@ -74,7 +76,7 @@ class Line:
         if self._heap is None:
             return self.jobs.popitem(last=False)[0]
         self._taken += 1
-        if self._taken % OLDEST_EVERY == 0:
+        if self._taken % self.oldest_every == 0:
             job, _ = self.jobs.popitem(last=False)
         else:
             job = self.front()[3]
@@ -138,6 +140,8 @@ class Queue:
     """All waiting jobs of a lane; ``weight`` says how much a tenant gets beside the others."""
 
     __slots__ = ("_next", "_quantum", "_restored", "_ring", "_weight", "tenants", "waiting")
+
+    line = Line
 
     def __init__(self, weight: Callable[[str], float] = lambda _: 1.0) -> None:
         self.waiting = 0
@@ -241,7 +245,7 @@ class Queue:
         if line is None:
             if not tenant.waiting:
                 tenant.lines.clear()
-            line = tenant.lines[job.key] = Line()
+            line = tenant.lines[job.key] = self.line()
         tenant.waiting += 1
         self.waiting += 1
         return line
