@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Collection
 from statistics import median
 
 import msgspec
 
 RECENT = 15
 """Batches that an expectation rests on."""
-GAPS = 64
+GAPS = 128
 """Arrivals that an expectation rests on."""
+BURST = 0.4
+"""Gaps of less than this part of the mean are those of clients who come back after a batch. Of
+independent clients the typical gap is 0.6 of the mean: company will come, yet not because of the
+batch, and all that waiting for it brings is a later start."""
+TYPICAL = 0.45
+"""Which gap is typical: under half, since two clients who miss each other's batches come each once
+after an end and never before the next."""
 SILENCE = 2.0
 """Times the 95th percentile of gaps, after which nobody is expected any more."""
 FADE = 0.97
@@ -89,7 +97,7 @@ class Service:
 class Company:
     """Who may come: how many are away that were here lately, and how soon the next one comes."""
 
-    __slots__ = ("_back", "_ended", "_gaps", "_peak", "_peaks", "_returns", "interval", "since")
+    __slots__ = ("_all", "_back", "_ended", "_gaps", "_peak", "_peaks", "_returns", "interval", "since")
 
     def __init__(self) -> None:
         self.since = -math.inf
@@ -97,6 +105,7 @@ class Company:
         self.interval = math.inf
         """Mean seconds between arrivals, pauses included."""
         self._gaps: deque[float] = deque(maxlen=GAPS)
+        self._all: deque[float] = deque(maxlen=GAPS)
         self._returns: deque[float] = deque(maxlen=RECENT)
         self._ended = False
         self._peaks: deque[int] = deque(maxlen=RECENT)
@@ -107,6 +116,7 @@ class Company:
         """A job arrived, with which ``in_hand`` are here."""
         gap = now - self.since
         if gap != math.inf:
+            self._all.append(gap)
             (self._returns if self._ended else self._gaps).append(gap)
         if self._back != -math.inf:
             pause = now - self._back
@@ -120,6 +130,8 @@ class Company:
 
     def left(self, now: float, in_hand: int) -> None:
         """A batch ended: its clients may come back."""
+        # Nobody came for so long; to leave that out would make all gaps look short.
+        self._all.append(max(now - self.since, self.interval))
         self.since = now
         self._ended = True
         self._peaks.append(self._peak)
@@ -130,6 +142,11 @@ class Company:
         return max(self._peak, max(self._peaks, default=0)) - in_hand
 
     @property
+    def returns(self) -> bool:
+        """Clients come back together, after the batch that answered them."""
+        return bool(self._all) and _part(self._all, TYPICAL) < BURST * self.interval
+
+    @property
     def first(self) -> float:
         """Expected seconds from now, or from the last end, to the next arrival."""
         return median(self._returns) if self._ended and self._returns else self.gap
@@ -137,7 +154,7 @@ class Company:
     @property
     def silence(self) -> float:
         """Seconds without an arrival after which nobody is expected any more."""
-        longest = sorted(self._gaps)[int(LATE * len(self._gaps))] if self._gaps else 0.0
+        longest = _part(self._gaps, LATE) if self._gaps else 0.0
         return SILENCE * max(longest, self.first)
 
     @property
@@ -146,6 +163,10 @@ class Company:
         if self._gaps:
             return median(self._gaps)
         return median(self._returns) if self._returns else math.inf
+
+
+def _part(values: Collection[float], part: float) -> float:
+    return sorted(values)[int(part * len(values))]
 
 
 class Batching:
@@ -195,7 +216,7 @@ class Batching:
         """
         company, fixed = self.company, self.service.fixed
         away = min(company.away(in_hand), self.size - waiting)
-        if away <= 0:
+        if away <= 0 or not company.returns:
             return None
         first, gap = company.first, company.gap
         # With k more in T seconds the slots do more per second if k * fixed > waiting * T.
