@@ -136,8 +136,11 @@ class World:
         capacity: int = 1,
         ahead: int = 1,
         watch: Any = None,
+        lag: float = 0.0,
     ) -> None:
         self.now = 0.0
+        self.lag = lag
+        """Seconds that the timers of deadlines are late: a loop may be busy."""
         self.lane = lane
         self.batches = batching is not None
         if batching is not None:
@@ -188,9 +191,7 @@ class World:
         """Offer a job whose client waits ``wait`` seconds; None if it is refused."""
         deadline = None if wait is None else self.now + wait
         reply = Heard(self)
-        job = Job(
-            Payload(), Context(tenant=tenant, deadline=deadline), reply, urgency=urgency
-        )
+        job = Job(Payload(), Context(tenant=tenant, deadline=deadline), reply, urgency=urgency)
         reply.job, job.key, job.cost, job.arrived = job, key, cost, self.now
         try:
             if self.watch is not None:
@@ -205,7 +206,7 @@ class World:
         if self.watch is not None:
             self.watch.accepted(job)
         if wait is not None:
-            self.after(wait, job.give_up, DeadlineExceeded())
+            self.after(wait + self.lag, job.give_up, DeadlineExceeded())
         if leaves is not None:
             self.after(leaves, job.give_up, Abandoned())
         self.ask()

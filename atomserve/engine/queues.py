@@ -60,13 +60,19 @@ class Line:
             heappush(self._heap, _entry(job, number))
 
     def front(self) -> Entry:
-        """Return the entry of the job that `take` would give, but for its turns of the oldest."""
+        """Return the entry of the most urgent job."""
         if self._heap is None:
             job = next(iter(self.jobs))
             return _entry(job, self.jobs[job])
         while self.jobs.get(self._heap[0][3]) != self._heap[0][2]:
             heappop(self._heap)
         return self._heap[0]
+
+    def next(self) -> Job:
+        """Return the job that `take` would give."""
+        if self._heap is None or (self._taken + 1) % self.oldest_every == 0:
+            return next(iter(self.jobs))
+        return self.front()[3]
 
     def oldest(self) -> int:
         """Return the number of the job that waits longest."""
@@ -182,7 +188,7 @@ class Queue:
         if tenant is None:
             return None
         line = tenant.lines[key]
-        if most != math.inf and line.front()[3].cost > most:
+        if most != math.inf and line.next().cost > most:
             return None
         job = line.take()
         if len(self._ring) > 1:
@@ -203,7 +209,7 @@ class Queue:
         while True:
             tenant = self._ring[0]
             key = tenant.first_key()
-            if tenant.deficit >= tenant.lines[key].front()[3].cost:
+            if tenant.deficit >= tenant.lines[key].next().cost:
                 return key
             self._pass(tenant)
 
@@ -282,7 +288,7 @@ class Queue:
             tenant = ring[0]
             if (line := tenant.lines.get(key)) is None:
                 skipped.append(ring.popleft())
-            elif tenant.deficit < line.front()[3].cost:
+            elif tenant.deficit < line.next().cost:
                 self._pass(tenant)
             else:
                 found = tenant
