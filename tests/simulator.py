@@ -212,6 +212,10 @@ class World:
         self.ask()
         return job
 
+    def lose(self, slot: int) -> None:
+        """Let the worker die that is now in the place of ``slot``."""
+        self.slots[slot].lose()
+
     def restored(self, job: Job) -> None:
         self.lane.restore(job, self.now)
         if self.watch is not None:

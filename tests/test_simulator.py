@@ -109,7 +109,7 @@ def play(schedule: Schedule, lane: type[Lane] = Lane, batching: type[Batching] =
             at, lambda each=each, how=how: world.offer(tenant=each.tenant, wait=each.wait, **how)
         )
     for moment in schedule.lost:
-        world.after(moment, lambda: world.slots[0].lose())
+        world.after(moment, world.lose, 0)
     world.run()
     watch.finish()
     return watch

@@ -97,7 +97,17 @@ class Service:
 class Company:
     """Who may come: how many are away that were here lately, and how soon the next one comes."""
 
-    __slots__ = ("_all", "_back", "_ended", "_gaps", "_peak", "_peaks", "_returns", "interval", "since")
+    __slots__ = (
+        "_all",
+        "_back",
+        "_ended",
+        "_gaps",
+        "_peak",
+        "_peaks",
+        "_returns",
+        "interval",
+        "since",
+    )
 
     def __init__(self) -> None:
         self.since = -math.inf

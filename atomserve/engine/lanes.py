@@ -12,9 +12,9 @@ from weakref import WeakKeyDictionary
 
 from atomserve.engine.batching import Batching
 from atomserve.engine.jobs import Job
-from atomserve.engine.limits import AdaptiveLimit, Pace, predicted_wait
+from atomserve.engine.limits import AdaptiveLimit, Pace
 from atomserve.engine.queues import Queue
-from atomserve.engine.quotas import OTHERS, Quotas
+from atomserve.engine.quotas import OTHERS, Bucket, Quotas
 from atomserve.errors import AtomError, DeadlineExceeded, Overloaded, QuotaExceeded
 from atomserve.settings import TenantSettings
 
@@ -108,7 +108,9 @@ class Lane:
     @property
     def full(self) -> bool:
         waiting = self._queue.waiting
-        return waiting >= self.size or waiting + self._running >= self.limit.places
+        if waiting and waiting + self._running >= self.limit.places:
+            return True
+        return waiting >= self.size
 
     def refuses(self, tenant: str) -> bool:
         """Say whether one more job of ``tenant`` finds no place, not even another tenant's."""
@@ -121,16 +123,16 @@ class Lane:
             QuotaExceeded: its tenant asks more often than it may.
             Overloaded: no place is left for it, or it would wait beyond its deadline.
         """
-        queue = self._queue
-        bucket = self._quotas.bucket(job.context.tenant, now) if self._quotas else None
-        if bucket is not None and (wait := bucket.wait(now)):
-            raise QuotaExceeded(retry_after=wait, limit=int(bucket.most))
+        queue, waiting = self._queue, self._queue.waiting
+        bucket = None
         if self._tenants:
-            self._check_share(job.context.tenant)
-        if queue.waiting:
-            self._check_wait(job, now)
-        if queue.waiting >= self.size or self.in_hand >= self.limit.places:
-            self._shed(job.context.tenant)
+            bucket = self._check_tenant(job.context.tenant, now)
+        if waiting:
+            deadline = job.context.deadline
+            if deadline is not None and self.pace.until_answer(waiting) > deadline - now:
+                self._check_wait(job, deadline - now)
+            if waiting >= self.size or waiting + self._running >= self.limit.places:
+                self._shed(job.context.tenant)
         if bucket is not None:
             bucket.spend()
         queue.add(job)
@@ -143,7 +145,7 @@ class Lane:
         """Say that this lane is full, and how long those that wait will take."""
         return Overloaded(
             f"{len(self)} requests wait for model {self.model!r} already: retry later or elsewhere",
-            retry_after=predicted_wait(len(self), self.pace.seconds) or UNKNOWN,
+            retry_after=self.pace.wait(len(self)) or UNKNOWN,
             limit=self.size,
         )
 
@@ -164,12 +166,11 @@ class Lane:
     def take(self, most: int, now: float) -> list[Job]:
         """Take at most ``most`` jobs; expired ones fail without being run."""
         batch: list[Job] = []
-        queue = self._queue
-        while queue.waiting and len(batch) < most:
-            job = queue.take_first()
-            if self._live(job, now):
-                job.taken = now
-                batch.append(job)
+        while self._queue.waiting and len(batch) < most:
+            for job in self._queue.take_first(most - len(batch)):
+                if self._live(job, now):
+                    job.taken = now
+                    batch.append(job)
         if batch:
             self._running += len(batch)
             self._look_at_wait(batch[0], now)
@@ -214,39 +215,38 @@ class Lane:
     def clear(self, error: AtomError) -> None:
         """Fail every waiting job with ``error``."""
         while self._queue.waiting:
-            job = self._queue.take_first()
-            self._count_out(job)
-            job.reply.fail(error)
+            for job in self._queue.take_first():
+                self._count_out(job)
+                job.reply.fail(error)
 
     def _weight(self, tenant: str) -> float:
         settings = self._tenants.get(tenant) or self._tenants.get(OTHERS)
         return 1.0 if settings is None else settings.weight
 
-    def _check_share(self, name: str) -> None:
+    def _check_tenant(self, name: str, now: float) -> Bucket | None:
+        """Refuse what is beyond the tenant's rate or share; return where to spend a token."""
+        bucket = self._quotas.bucket(name, now)
+        if bucket is not None and (wait := bucket.wait(now)):
+            raise QuotaExceeded(retry_after=wait, limit=int(bucket.most))
         settings = self._tenants.get(name) or self._tenants.get(OTHERS)
         tenant = self._queue.tenants.get(name)
-        if settings is None or settings.share is None or tenant is None:
-            return
-        places = max(1, int(self.size * settings.share))
-        if tenant.waiting >= places:
-            wait = predicted_wait(tenant.waiting, self.pace.seconds) or UNKNOWN
-            raise QuotaExceeded(
-                "as many of the caller's requests wait as may", retry_after=wait, limit=places
-            )
+        if settings is not None and settings.share is not None and tenant is not None:
+            places = max(1, int(self.size * settings.share))
+            if tenant.waiting >= places:
+                raise QuotaExceeded(
+                    "as many of the caller's requests wait as may",
+                    retry_after=self.pace.wait(tenant.waiting) or UNKNOWN,
+                    limit=places,
+                )
+        return bucket
 
-    def _check_wait(self, job: Job, now: float) -> None:
-        """Refuse ``job`` at once if it would only wait for its deadline to pass."""
-        deadline = job.context.deadline
-        if deadline is None:
-            return
-        pace, left = self.pace.seconds, deadline - now
-        if predicted_wait(self._queue.waiting, pace) <= left:
-            return
-        wait = predicted_wait(self._queue.before(job), pace)
+    def _check_wait(self, job: Job, left: float) -> None:
+        """Refuse ``job`` at once if it would only wait for its deadline, ``left`` seconds away."""
+        wait = self.pace.until_answer(self._queue.before(job))
         if wait > left:
             raise Overloaded(
-                f"the wait for model {self.model!r} is {wait:.3g} s, longer than the request's "
-                "deadline allows: retry later or elsewhere",
+                f"model {self.model!r} would answer in {wait:.3g} s, after the request's "
+                "deadline: retry later or elsewhere",
                 retry_after=wait - left,
                 limit=self.size,
             )
@@ -273,7 +273,8 @@ class Lane:
         """Say whether ``job``, just taken, is still to be run; an expired one fails."""
         if job.reply.ended:
             return False
-        if job.expired(now):
+        deadline = job.context.deadline
+        if deadline is not None and deadline <= now:
             self._look_at_wait(job, now)
             job.reply.fail(DeadlineExceeded("the deadline passed while the request waited"))
             return False
@@ -365,8 +366,7 @@ class Lane:
         if not batch.spoilt:
             self.batching.service.took(batch.size, now - began)
             size = self.batching.size
-            seconds = self.batching.service.of(size) / size / self._parallel
-            self.pace.seconds = seconds
+            self.pace.batch(size, self.batching.service.of(size))
         self.batching.company.left(now, self.in_hand)
 
 

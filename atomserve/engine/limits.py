@@ -45,28 +45,36 @@ class AdaptiveLimit:
 
 
 class Pace:
-    """Seconds for each job that leaves a model that is never idle."""
+    """How fast jobs leave a model that is never idle; ``parallel`` are in work at once."""
 
-    __slots__ = ("_parallel", "seconds")
+    __slots__ = ("_parallel", "own", "seconds")
 
     def __init__(self, parallel: int) -> None:
         self._parallel = parallel
         self.seconds = 0.0
-        """0 while nothing is known."""
+        """Between two jobs that leave; 0 while nothing is known."""
+        self.own = 0.0
+        """For one job, or its batch, in a slot."""
 
     def took(self, seconds: float, in_hand: int) -> None:
         """A job was answered ``seconds`` after it had become one of ``in_hand`` in slots."""
         # By Little's law; slots that were idle would have been busy had anything waited.
-        self.learn(seconds / max(in_hand, self._parallel))
+        each = seconds / max(in_hand, self._parallel)
+        self.seconds += (each - self.seconds) * (STEADY if self.seconds else 1.0)
+        self.own = self.seconds * self._parallel
 
-    def learn(self, seconds: float) -> None:
-        """One more job's time was ``seconds``."""
-        if self.seconds == 0.0:
-            self.seconds = seconds
-        else:
-            self.seconds += (seconds - self.seconds) * STEADY
+    def batch(self, size: int, seconds: float) -> None:
+        """Batches of ``size`` take ``seconds``."""
+        self.own = seconds
+        self.seconds = seconds / size / self._parallel
 
+    def wait(self, waiting: float) -> float:
+        """Return the seconds until ``waiting`` jobs have left; 0 while nothing is known."""
+        return waiting * self.seconds
 
-def predicted_wait(waiting: float, pace: float) -> float:
-    """Return the seconds that a job waits behind ``waiting`` others; 0 while nothing is known."""
-    return waiting * pace
+    def until_answer(self, before: float) -> float:
+        """Return the seconds until one more job is answered that ``before`` others precede.
+
+        What runs now is counted as if it had just begun.
+        """
+        return before * self.seconds + self.own / self._parallel + self.own
