@@ -1,12 +1,15 @@
-"""The bounded queue in which jobs wait: order, bound, expiry, withdrawal."""
+"""The bounded queue in which jobs wait: order, bound, expiry, withdrawal, whose place is whose."""
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from atomserve.context import Context
 from atomserve.engine.jobs import Answer, Job, Payload
 from atomserve.engine.lanes import Lane
+from atomserve.engine.options import Options
+from atomserve.engine.traits import Traits
 from atomserve.errors import AtomError, DeadlineExceeded, Draining, Overloaded
 
 
@@ -28,9 +31,17 @@ class Heard:
         self.ended = True
 
 
-def job(deadline: float | None = None, request_id: str = "") -> Job:
-    context = Context(model="m", request_id=request_id, deadline=deadline)
-    return Job(Payload(), context, Heard())
+def job(
+    deadline: float | None = None, request_id: str = "", tenant: str = "", urgency: int = 3
+) -> Job:
+    context = Context(model="m", request_id=request_id, deadline=deadline, tenant=tenant)
+    return Job(Payload(), context, Heard(), urgency=urgency)
+
+
+def offered(lane: Lane, *jobs: Job) -> list[Job]:
+    for each in jobs:
+        lane.offer(each)
+    return list(jobs)
 
 
 def heard(of: Job) -> list[Any]:
@@ -110,6 +121,87 @@ def test_clearing_fails_every_waiting_job(lane: Lane) -> None:
 )
 def test_a_job_expires_at_its_deadline(deadline: float | None, now: float, expired: bool) -> None:
     assert job(deadline).expired(now) is expired
+
+
+def test_the_earliest_deadline_goes_first() -> None:
+    lane = Lane("m", 9)
+    later, never, sooner, soon = offered(lane, job(3.0), job(), job(1.0), job(2.0))
+    assert lane.take(9, 0.0) == [sooner, soon, later, never]
+
+
+def test_urgency_comes_before_deadlines() -> None:
+    lane = Lane("m", 9)
+    usual, idle, urgent = offered(lane, job(1.0), job(urgency=7), job(9.0, urgency=0))
+    assert lane.take(9, 0.0) == [urgent, usual, idle]
+
+
+def test_every_eighth_is_the_longest_waiting_whatever_its_urgency() -> None:
+    lane = Lane("m", 99)
+    [patient] = offered(lane, job(urgency=7))
+    offered(lane, *(job(urgency=0) for _ in range(20)))
+    assert lane.take(9, 0.0).index(patient) == 7
+
+
+def test_what_lost_its_slot_goes_before_all_others() -> None:
+    lane = Lane("m", 3)
+    first, second = offered(lane, job(9.0), job(9.0))
+    assert lane.take(2, 0.0) == [first, second]
+    [urgent] = offered(lane, job(1.0, urgency=0))
+    lane.restore(second)
+    lane.restore(first)
+    assert not first.started
+    assert lane.take(9, 0.0) == [first, second, urgent]
+
+
+def test_forgotten_jobs_leave_no_growing_remains() -> None:
+    lane = Lane("m", 99)
+    offered(lane, job(5.0), job(1.0))
+    for n in range(10_000):
+        [gone] = offered(lane, job(2.0 + n % 2, urgency=n % 8))
+        lane.drop(gone)
+    [tenant] = lane._queue.tenants.values()
+    assert len(tenant.lines[None]._heap or ()) < 100
+    assert len(lane) == 2
+
+
+def test_tenants_take_turns() -> None:
+    lane = Lane("m", 9)
+    a = offered(lane, *(job(tenant="a") for _ in range(3)))
+    b = offered(lane, *(job(tenant="b") for _ in range(2)))
+    assert lane.take(9, 0.0) == [a[0], b[0], a[1], b[1], a[2]]
+
+
+def test_a_full_lane_makes_room_at_the_cost_of_who_holds_most(lane: Lane) -> None:
+    a = offered(lane, *(job(tenant="a") for _ in range(3)))
+    assert lane.refuses("a")
+    assert not lane.refuses("b")
+    [b] = offered(lane, job(tenant="b"))
+    assert [type(error) for error in heard(a[2])] == [Overloaded]
+    assert lane.refuses("b")
+    assert len(lane) == 3
+    assert lane.take(9, 0.0) == [a[0], b, a[1]]
+
+
+def test_keys_and_costs_are_read_from_what_can_be_read() -> None:
+    traits = Traits(Options(batch_key="language", batch_cost="length"))
+    found = []
+    for form, body in (
+        ("json", b'{"language":"de","length":7,"text":"x"}'),
+        ("msgpack", msgspec.msgpack.encode({"language": ["a", 1], "length": -1})),
+        ("json", b"{broken"),
+        ("raw", b"\x00"),
+    ):
+        read = Job(Payload(form=form, body=body), Context(), Heard())  # type: ignore[arg-type]
+        traits.mark(read)
+        found.append((read.key, read.cost))
+    assert found == [("de", 7.0), (b'["a",1]', 1.0), (None, 1.0), (None, 1.0)]
+    assert not Traits(Options())
+
+
+def test_the_body_may_be_the_cost() -> None:
+    read = Job(Payload(form="raw", body=bytes(300)), Context(), Heard())
+    Traits(Options(batch_cost="bytes")).mark(read)
+    assert read.cost == 300.0
 
 
 def test_lanes_and_jobs_print_their_state(lane: Lane) -> None:

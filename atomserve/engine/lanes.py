@@ -166,14 +166,20 @@ class Lane:
     def take(self, most: int, now: float) -> list[Job]:
         """Take at most ``most`` jobs; expired ones fail without being run."""
         batch: list[Job] = []
-        while self._queue.waiting and len(batch) < most:
-            for job in self._queue.take_first(most - len(batch)):
-                if self._live(job, now):
+        queue = self._queue
+        while queue.waiting and len(batch) < most:
+            for job in queue.take_first(most - len(batch)):
+                deadline = job.context.deadline
+                # Spelt out for the live ones: this is done for each request.
+                if job.reply.ended or (deadline is not None and deadline <= now):
+                    self._live(job, now)
+                else:
                     job.taken = now
                     batch.append(job)
         if batch:
             self._running += len(batch)
-            self._look_at_wait(batch[0], now)
+            if now - batch[0].arrived > self._patience:
+                self._look_at_wait(batch[0], now)
         return batch
 
     def cut(self, now: float, slot: object, *, free: bool) -> list[Job]:

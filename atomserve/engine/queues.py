@@ -96,7 +96,13 @@ class Line:
         if self._heap is not None:
             return []
         jobs = self.jobs
-        return [jobs.popitem(last=False)[0] for _ in range(min(most, len(jobs)))]
+        if len(jobs) == 1:
+            return [jobs.popitem()[0]]
+        if most >= len(jobs):
+            taken = list(jobs)
+            jobs.clear()
+            return taken
+        return [jobs.popitem(last=False)[0] for _ in range(most)]
 
     def drop(self, job: Job) -> bool:
         """Forget ``job``; say whether it was there."""
@@ -213,12 +219,12 @@ class Queue:
 
     def take_first(self, most: int = 1) -> list[Job]:
         """Return the next job, of whatever key; up to ``most`` where their order is plain."""
-        if len(self._ring) == 1 and len(self._ring[0].lines) == 1:
-            [line] = self._ring[0].lines.values()
-            jobs = line.take_plain(most)
-            self._ring[0].waiting -= len(jobs)
-            self.waiting -= len(jobs)
-            if jobs:
+        tenant = self._ring[0]
+        if len(self._ring) == 1 and len(tenant.lines) == 1:
+            [line] = tenant.lines.values()
+            if jobs := line.take_plain(most):
+                tenant.waiting -= len(jobs)
+                self.waiting -= len(jobs)
                 return jobs
         job = self.take(self.first_key()) if self.waiting else None
         return [] if job is None else [job]
