@@ -16,6 +16,9 @@ from atomserve.engine.jobs import USUAL_URGENCY, Answer, Job, Payload
 from atomserve.engine.lanes import Lane
 from atomserve.errors import Abandoned, AtomError, DeadlineExceeded, Overloaded
 
+TOLD = 0.00001
+"""Seconds after a job's end at which those who wait for it go on."""
+
 Service = Callable[[int], float]
 """Seconds that a batch of so many jobs takes."""
 
@@ -233,9 +236,13 @@ class World:
         if reply.error is None:
             self.good += 1
             self.latencies.append(self.now - job.arrived)
-        self.lane.finished(job, self.now)
+        # As in the engine: whoever waits goes on in a later turn than the one that deals.
+        self.after(TOLD, self._told, job)
         if reply.then is not None:
             reply.then(job)
+
+    def _told(self, job: Job) -> None:
+        self.lane.finished(job, self.now)
 
     def _deal(self) -> None:
         self._asked = False

@@ -31,6 +31,7 @@ def deal(lane: Lane, slots: Sequence[Slot], now: float, waited: Waited) -> None:
 def _deal_batches(lane: Lane, slots: Sequence[Slot], now: float, waited: Waited) -> None:
     """Give each free slot a batch that is ready to go, then send full ones ahead."""
     lane.due = None
+    lane.settle(now)
     for slot in slots:
         while slot.room > 0 and (batch := lane.cut(now, slot, free=True)):
             _hand(slot, batch, now, waited)

@@ -39,11 +39,12 @@ class Group:
 class Batch:
     """What a slot was given, until its last job has ended."""
 
-    __slots__ = ("given", "left", "size", "slot", "spoilt")
+    __slots__ = ("given", "jobs", "size", "slot", "spoilt")
 
-    def __init__(self, size: int, given: float, slot: object) -> None:
-        self.size = size
-        self.left = size
+    def __init__(self, jobs: list[Job], given: float, slot: object) -> None:
+        self.size = len(jobs)
+        self.jobs = set(jobs)
+        """Those that have not ended, as far as the lane knows."""
         self.given = given
         self.slot = slot
         self.spoilt = False
@@ -85,6 +86,7 @@ class Lane:
         self.pace = Pace(self._parallel)
         self._groups: dict[Hashable, Group] = {}
         self._batches: dict[Job, Batch] = {}
+        self._given: set[Batch] = set()
         # When the latest batches of each slot ended: one that was sent ahead began then.
         self._ends: WeakKeyDictionary[object, deque[float]] = WeakKeyDictionary()
 
@@ -151,7 +153,7 @@ class Lane:
 
     def restore(self, job: Job, now: float = 0.0) -> None:
         """Let ``job``, which lost its slot, wait again, before all others."""
-        self._end(job)
+        self._lose(job)
         job.taken = None
         job.holder = self
         self._queue.restore(job)
@@ -193,7 +195,8 @@ class Lane:
             if key is _NONE:
                 break
             if batch := self._gather(key, now):
-                record = Batch(len(batch), now, slot)
+                record = Batch(batch, now, slot)
+                self._given.add(record)
                 for job in batch:
                     job.taken = now
                     self._batches[job] = record
@@ -212,11 +215,17 @@ class Lane:
                 self.pace.took(now - job.taken, self._running + 1)
                 self.limit.good()
             return
-        if (batch := self._end(job)) is not None:
-            batch.spoilt |= job.context.cancelled
-            self.limit.good()
-            if not batch.left:
-                self._learn(batch, now)
+        self._end(job, now)
+
+    def settle(self, now: float) -> None:
+        """Count out what has ended, although those who wait for it have not been told yet.
+
+        They would be missed among those who are away, and a smaller batch be sent without them.
+        """
+        for batch in list(self._given):
+            if all(job.reply.ended for job in batch.jobs):
+                for job in list(batch.jobs):
+                    self._end(job, now)
 
     def clear(self, error: AtomError) -> None:
         """Fail every waiting job with ``error``."""
@@ -352,16 +361,29 @@ class Lane:
             if not group.waiting:
                 del self._groups[job.key]
 
-    def _end(self, job: Job) -> Batch | None:
-        """Count ``job`` out of what runs."""
-        if job.taken is None:
-            return None
+    def _lose(self, job: Job) -> None:
+        """Count ``job`` out of what runs, since its slot is gone."""
         batch = self._batches.pop(job, None)
-        if self.batching is None or batch is not None:
-            self._running -= 1
         if batch is not None:
-            batch.left -= 1
-        return batch
+            batch.jobs.discard(job)
+            batch.spoilt = True
+            if not batch.jobs:
+                self._given.discard(batch)
+        if job.taken is not None and (batch is not None or self.batching is None):
+            self._running -= 1
+
+    def _end(self, job: Job, now: float) -> None:
+        """Count ``job`` out of its batch, once."""
+        batch = self._batches.pop(job, None)
+        if batch is None:
+            return
+        self._running -= 1
+        self.limit.good()
+        batch.jobs.discard(job)
+        batch.spoilt |= job.context.cancelled
+        if not batch.jobs:
+            self._given.discard(batch)
+            self._learn(batch, now)
 
     def _learn(self, batch: Batch, now: float) -> None:
         """Learn from the time that ``batch`` took since it was given, or since the one before."""
