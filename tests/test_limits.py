@@ -106,11 +106,13 @@ def test_the_limit_falls_once_in_a_round_trip_and_never_below_the_slots() -> Non
 
 
 def test_pace_is_that_of_slots_which_are_all_busy() -> None:
-    idle, ahead = Pace(4), Pace(1)
-    idle.took(0.4, in_hand=1)
-    ahead.took(0.4, in_hand=8)
-    assert idle.seconds == pytest.approx(0.1)
-    assert ahead.seconds == pytest.approx(0.05)
+    pace = Pace(4)
+    pace.took(0.4)
+    assert (pace.seconds, pace.own) == (pytest.approx(0.1), pytest.approx(0.4))
+    for _ in range(500):
+        pace.followed(0.05)
+    assert pace.wait(10) == pytest.approx(0.5)
+    assert pace.until_answer(10) == pytest.approx(0.5 + 0.05 + 0.2)
 
 
 def shares(world: World, seconds: float = 8.0) -> dict[str, float]:

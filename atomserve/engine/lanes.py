@@ -82,6 +82,8 @@ class Lane:
         self._capacity = capacity
         self._parallel = slots * capacity
         self._running = 0
+        self._followed: float | None = None
+        """When the last job left, if others waited on."""
         self.limit = AdaptiveLimit(self._parallel, size + self._parallel)
         self.pace = Pace(self._parallel)
         self._groups: dict[Hashable, Group] = {}
@@ -212,8 +214,12 @@ class Lane:
         if self.batching is None:
             self._running -= 1
             if not job.context.cancelled:
-                self.pace.took(now - job.taken, self._running + 1)
+                if self._followed is None:
+                    self.pace.took(now - job.taken)
+                else:
+                    self.pace.followed(now - self._followed)
                 self.limit.good()
+            self._followed = now if self._queue.waiting else None
             return
         self._end(job, now)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 LESS = 0.9
-STEADY = 0.1
-"""Weight of the newest sample in an average of about ten."""
+STEADY = 0.03
+"""Weight of the newest sample: jobs that shared a hop leave together, after a pause."""
 
 
 class AdaptiveLimit:
@@ -56,10 +56,16 @@ class Pace:
         self.own = 0.0
         """For one job, or its batch, in a slot."""
 
-    def took(self, seconds: float, in_hand: int) -> None:
-        """A job was answered ``seconds`` after it had become one of ``in_hand`` in slots."""
-        # By Little's law; slots that were idle would have been busy had anything waited.
-        each = seconds / max(in_hand, self._parallel)
+    def took(self, seconds: float) -> None:
+        """A job was in a slot for ``seconds`` while none waited."""
+        # Had anything waited, all slots would have been busy.
+        self._learn(seconds / self._parallel)
+
+    def followed(self, seconds: float) -> None:
+        """A job left ``seconds`` after the one before while others waited all the time."""
+        self._learn(seconds)
+
+    def _learn(self, each: float) -> None:
         self.seconds += (each - self.seconds) * (STEADY if self.seconds else 1.0)
         self.own = self.seconds * self._parallel
 
