@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Hashable, Iterator, Sequence
 from contextlib import aclosing
+from contextvars import Token
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import msgspec
+import numpy as np
 import structlog
 
 from atomserve.backends.golden import check_answer
 from atomserve.codecs.codec import Codec
-from atomserve.context import Context, current_context
-from atomserve.engine.jobs import Answer, AnswerForm, Payload
+from atomserve.codecs.stacking import Stacker
+from atomserve.context import Context, current_context, current_contexts
+from atomserve.engine.jobs import Answer, AnswerForm, Job, Payload
 from atomserve.errors import AtomError, BadAnswer, NotReady, PluginError, PluginFailed
 from atomserve.signature import Contract, Signature
 from atomserve.wrapper import Example, Wrapper
@@ -28,9 +31,15 @@ log = structlog.get_logger("atomserve.backends")
 _END = object()
 
 
-def _request_id() -> str:
+def _request_ids() -> Sequence[str]:
     context = current_context.get(None)
-    return "" if context is None else context.request_id
+    return ("",) if context is None else (context.request_id,)
+
+
+def _ids(request_ids: Sequence[str]) -> dict[str, Any]:
+    if len(request_ids) == 1:
+        return {"request_id": request_ids[0]}
+    return {"request_ids": list(request_ids)}
 
 
 def _as_it_is(value: Any) -> Any:
@@ -50,10 +59,16 @@ class Runner:
         self._codec = Codec(contract)
         self._wrapper: Wrapper | None = None
         self._method: Callable[..., Any] = _not_loaded
+        self._stacker = Stacker(contract, cls.stack) if cls.stack else None
 
     @property
     def is_async(self) -> bool:
         return self._contract.is_async
+
+    @property
+    def batches(self) -> bool:
+        """The wrapper takes several requests at once."""
+        return self._contract.signature.takes == "batch"
 
     @property
     def signature(self) -> Signature:
@@ -102,7 +117,7 @@ class Runner:
         if self._contract.signature.takes == "session":
             return
         for example in self._cls.examples:
-            token = current_context.set(Context(model=self.model))
+            token = self._show(Context(model=self.model))
             try:
                 answer = self._call(self._codec.example_values(example.inputs))
                 if self._contract.signature.streams:
@@ -111,7 +126,7 @@ class Runner:
             except BaseException as exc:
                 raise self._refuse(example, exc) from exc
             finally:
-                current_context.reset(token)
+                token.var.reset(token)
             yield example
 
     def answer(self, payload: Payload) -> Answer:
@@ -124,7 +139,7 @@ class Runner:
             value = self._call(self._codec.decode(payload))
             return self._codec.encode(value, payload.answer, payload.answer_type)
         except BaseException as exc:
-            raise self._failed(exc) from exc
+            raise self.failure(exc, _request_ids()) from exc
 
     def answers(self, payload: Payload) -> Generator[Answer]:
         """Answer one request with many answers; closing the iterator closes the plugin's."""
@@ -142,7 +157,7 @@ class Runner:
         except BaseException as exc:
             if _cancelled(exc):
                 raise
-            raise self._failed(exc) from exc
+            raise self.failure(exc, _request_ids()) from exc
 
     async def answers_async(self, payload: Payload) -> AsyncIterator[Answer]:
         """Await many answers."""
@@ -156,13 +171,97 @@ class Runner:
                 except BaseException as exc:
                     if _cancelled(exc):
                         raise
-                    raise self._failed(exc) from exc
+                    raise self.failure(exc, _request_ids()) from exc
                 yield self._codec.encode(value, payload.answer)
+
+    def check_key(self, key: str) -> None:
+        """Refuse a ``batch_key`` that is no scalar input.
+
+        Raises:
+            PluginError: it is none.
+        """
+        names = [field.name for field in self._contract.signature.inputs if field.scalar]
+        if key and key not in names:
+            known = ", ".join(names) or "none"
+            raise PluginError(
+                f"models.{self.model}.batch_key: {key!r} is no scalar input; expected of: {known}"
+            )
+
+    def request(self, job: Job) -> Any:
+        """Return one request of a batch.
+
+        Raises:
+            AtomError: the request is at fault.
+        """
+        try:
+            return self._codec.request(self._codec.decode(job.payload))
+        except BaseException as exc:
+            raise self.failure(exc, [job.context.request_id]) from exc
+
+    def kind(self, request: Any, key: str) -> Hashable:
+        """Return what must be equal for requests to share one call."""
+        alike = None if self._stacker is None else self._stacker.kind(request)
+        if not key:
+            return alike
+        return alike, request if self._contract.request is None else getattr(request, key)
+
+    def argument(self, requests: Sequence[Any], contexts: Sequence[Context]) -> Any:
+        """Return ``requests`` as ``predict_batch`` is given them."""
+        if self._stacker is None:
+            return list(requests)
+        for request, context in zip(requests, contexts, strict=True):
+            context.shapes = self._stacker.shapes(request)
+        return self._stacker.stack(requests)
+
+    def answer_batch(self, argument: Any, contexts: Sequence[Context]) -> Sequence[Any]:
+        """Call the wrapper once; an exception in an answer's place is that request's failure.
+
+        Raises:
+            BadAnswer: it did not return one answer for each request.
+            BaseException: what it raised.
+        """
+        token = current_contexts.set(contexts)
+        try:
+            answers = self._method(argument)
+        finally:
+            current_contexts.reset(token)
+        many = isinstance(answers, (list, tuple)) or (
+            isinstance(answers, np.ndarray) and answers.ndim > 0
+        )
+        if not many:
+            what = type(answers).__name__
+            raise BadAnswer(f"predict_batch returned {what}; expected a list or an array")
+        if len(answers) != len(contexts):
+            raise BadAnswer(f"{len(answers)} answers to {len(contexts)} requests")
+        return cast("Sequence[Any]", answers)
+
+    def encode(self, value: Any, job: Job) -> Answer:
+        """Write one answer of a batch.
+
+        Raises:
+            AtomError: it is not what the signature says, or an exception in an answer's place.
+        """
+        try:
+            if isinstance(value, BaseException):
+                raise value
+            return self._codec.encode(value, job.payload.answer, job.payload.answer_type)
+        except BaseException as exc:
+            raise self.failure(exc, [job.context.request_id]) from exc
+
+    def _show(self, context: Context) -> Token[Any]:
+        if self.batches:
+            return current_contexts.set([context])
+        return current_context.set(context)
 
     def _call(self, values: tuple[Any, ...]) -> Any:
         contract = self._contract
-        if contract.signature.takes == "batch":
-            return self._method([contract.request_of(values)])[0]
+        if self.batches:
+            contexts = current_contexts.get()
+            argument = self.argument([self._codec.request(values)], contexts)
+            (answer,) = self.answer_batch(argument, contexts)
+            if isinstance(answer, BaseException):
+                raise answer
+            return answer
         if not contract.keywords:
             return self._method(*values)
         count = len(contract.positional)
@@ -183,16 +282,17 @@ class Runner:
         try:
             return step()
         except BaseException as exc:
-            raise self._failed(exc) from exc
+            raise self.failure(exc, _request_ids()) from exc
 
-    def _failed(self, exc: BaseException) -> AtomError:
+    def failure(self, exc: BaseException, request_ids: Sequence[str]) -> AtomError:
+        """Log what went wrong with these requests, and return what their clients are told."""
         if isinstance(exc, BadAnswer):
             exc.error_id = secrets.token_hex(8)
             log.error(
                 "plugin.bad_answer",
                 model=self.model,
                 error_id=exc.error_id,
-                request_id=_request_id(),
+                **_ids(request_ids),
                 detail=exc.detail,
             )
         if isinstance(exc, AtomError):
@@ -202,7 +302,7 @@ class Runner:
             "plugin.failed",
             model=self.model,
             error_id=error.error_id,
-            request_id=_request_id(),
+            **_ids(request_ids),
             exc_info=exc,
         )
         return error

@@ -24,6 +24,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     queue_size: Count = 32
     idempotent: bool = False
     cancel: Literal["run", "kill"] = "run"
+    batch_key: str = ""
+    bisect: bool = True
     devices: tuple[str, ...] = ()
     threads: Count | None = None
     env: dict[str, str] = {}
