@@ -83,15 +83,9 @@ def current() -> Context:
         LookupError: called outside of a request, in ``load`` for instance, or in a batch, whatever
             its size.
     """
-    try:
-        return current_context.get()
-    except LookupError:
-        batch = current_contexts.get(None) is not None
-        raise LookupError(
-            "predict_batch works on several requests: use atomserve.current_batch()"
-            if batch
-            else "no request is being worked on here"
-        ) from None
+    if current_contexts.get(None) is not None:
+        raise LookupError("predict_batch works on several requests: use atomserve.current_batch()")
+    return current_context.get()
 
 
 def current_batch() -> list[Context]:

@@ -4,42 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Any
 
-import structlog
-
 from atomserve.backends.bisection import Parts
+from atomserve.backends.clerks import Clerk, Group, Item, ended
 from atomserve.backends.runner import Runner
 from atomserve.backends.threads import Life
 from atomserve.engine.jobs import Job
 from atomserve.engine.loops import Mailbox
 from atomserve.engine.options import Options
-from atomserve.errors import Abandoned, AtomError, BadAnswer, DeadlineExceeded, PluginError
-
-log = structlog.get_logger("atomserve.backends")
-
-
-class Item:
-    """A job of a batch with its decoded request."""
-
-    __slots__ = ("job", "request")
-
-    def __init__(self, job: Job, request: Any) -> None:
-        self.job = job
-        self.request = request
-
-
-class Group:
-    """What one call of the wrapper may hold, and the argument that was made of it beforehand."""
-
-    __slots__ = ("argument", "items")
-
-    def __init__(self, items: Sequence[Item], argument: Any) -> None:
-        self.items = items
-        self.argument = argument
+from atomserve.errors import BadAnswer, PluginError
 
 
 class BatchSlot:
@@ -60,9 +36,6 @@ class BatchSlot:
         self._on_room = on_room
         self._given = 0
         self._loaded = False
-        self._undecoded: deque[Sequence[Job] | None] = deque()
-        self._unsent: deque[tuple[Sequence[Item], Sequence[Any]]] = deque()
-        self._bell: SimpleQueue[bool] = SimpleQueue()
         self._ready: SimpleQueue[list[Group] | None] = SimpleQueue()
         self.life = Life(mailbox)
         name = f"atomserve {runner.model}"
@@ -71,7 +44,7 @@ class BatchSlot:
             threading.Thread(target=self._work if n else self._live, name=name, daemon=True)
             for n in range(options.capacity)
         ]
-        self._clerk = threading.Thread(target=self._keep, name=f"{name} clerk", daemon=True)
+        self._clerk = Clerk(runner, mailbox, self._begin, key=options.batch_key)
 
     def __repr__(self) -> str:
         return f"<BatchSlot: {self._given} batches, {self._options.capacity} threads>"
@@ -97,7 +70,7 @@ class BatchSlot:
         for job in jobs:
             job.holder = self
         self._given += 1
-        self._ask(jobs)
+        self._clerk.take(jobs)
 
     def drop(self, job: Job) -> None:
         """Leave ``job`` out of its batch, if that has not begun."""
@@ -108,11 +81,7 @@ class BatchSlot:
 
     def stop(self) -> None:
         """Let each thread end after what it was given; the first one unloads."""
-        self._ask(None)
-
-    def _ask(self, jobs: Sequence[Job] | None) -> None:
-        self._undecoded.append(jobs)
-        self._bell.put(True)
+        self._clerk.take(None)
 
     def _ready_now(self) -> None:
         self._loaded = True
@@ -122,28 +91,49 @@ class BatchSlot:
         self._given -= 1
         self._on_room()
 
+    # In the clerk's thread.
+
+    def _begin(self, groups: list[Group] | None) -> None:
+        if groups:
+            self._ready.put(groups)
+        elif groups is None:
+            for _ in self._threads:
+                self._ready.put(None)
+        else:
+            self._mailbox.post(self._freed)
+
     # In the wrapper's threads.
 
     def _live(self) -> None:
         try:
-            self._runner.check_key(self._options.batch_key)
+            self._check_key()
             self._runner.load()
             for _ in self._runner.examples():
                 pass
         except PluginError as exc:
             self.life.report(exc)
         else:
-            for thread in (self._clerk, *self._threads[1:]):
+            self._clerk.start()
+            for thread in self._threads[1:]:
                 thread.start()
             self._mailbox.post(self._ready_now)
             self.life.report()
             self._work()
             for thread in self._threads[1:]:
                 thread.join()
-            self._bell.put(False)
-            self._clerk.join()
+            self._clerk.finish()
         self._runner.unload()
         self.life.end()
+
+    def _check_key(self) -> None:
+        # The class was checked; this is the operator's word.
+        if not (key := self._options.batch_key):
+            return
+        names = [field.name for field in self._runner.signature.inputs if field.scalar]
+        if key not in names:
+            where = f"models.{self._runner.model}.batch_key"
+            known = ", ".join(names) or "none"
+            raise PluginError(f"{where}: {key!r} is no scalar input; expected of: {known}")
 
     def _work(self) -> None:
         while self._step():
@@ -170,105 +160,22 @@ class BatchSlot:
             try:
                 answers = self._call(part, group)
             except BadAnswer as exc:
-                self._fail(part, exc)
+                self._clerk.fail(part, exc)
             except BaseException as exc:  # noqa: BLE001 - a plugin's code must not end its thread
-                if parts.split(part):
-                    log.warning("batch.split", model=self._runner.model, size=len(part))
-                else:
-                    self._fail(part, exc)
+                if not parts.split(part):
+                    self._clerk.fail(part, exc)
             else:
-                self._unsent.append((part, answers))
-                self._bell.put(True)
+                self._clerk.send(part, answers)
 
     def _call(self, part: Sequence[Item], group: Group) -> Sequence[Any]:
         argument, group.argument = group.argument, None
         contexts = [item.job.context for item in part]
         if argument is None or len(part) < len(group.items):
-            argument = self._runner.argument([item.request for item in part], contexts)
+            argument = self._runner.calls.argument([item.request for item in part], contexts)
         return self._runner.answer_batch(argument, contexts)
-
-    def _fail(self, part: Sequence[Item], exc: BaseException) -> None:
-        error = self._runner.failure(exc, [item.job.context.request_id for item in part])
-        for item in part:
-            self._mailbox.post(item.job.reply.fail, error)
 
     def _wanted(self, items: Sequence[Item]) -> Sequence[Item]:
         """Return those that somebody still waits for, and end the others."""
         now = time.monotonic()
-        gone = [item for item in items if self._over(item.job, now)]
+        gone = [item for item in items if ended(item.job, self._mailbox, now)]
         return [item for item in items if item not in gone] if gone else items
-
-    def _over(self, job: Job, now: float) -> bool:
-        if job.reply.ended:
-            self._mailbox.post(job.reply.fail, Abandoned())
-            return True
-        if job.expired(now):
-            error = DeadlineExceeded("the deadline passed before the request ran")
-            self._mailbox.post(job.reply.fail, error)
-            return True
-        return False
-
-    # In the clerk's thread.
-
-    def _keep(self) -> None:
-        while self._bell.get():
-            self._decode_all()
-            while self._unsent:
-                self._send_all(*self._unsent.popleft())
-
-    def _send_all(self, items: Sequence[Item], answers: Sequence[Any]) -> None:
-        for item, answer in zip(items, answers, strict=True):
-            self._send(item.job, answer)
-            self._decode_all()
-
-    def _decode_all(self) -> None:
-        while self._undecoded:
-            if (jobs := self._undecoded.popleft()) is not None:
-                self._decode(jobs)
-            else:
-                for _ in self._threads:
-                    self._ready.put(None)
-
-    def _decode(self, jobs: Sequence[Job]) -> None:
-        now = time.monotonic()
-        items = []
-        for job in jobs:
-            if self._over(job, now):
-                continue
-            try:
-                items.append(Item(job, self._runner.request(job)))
-            except AtomError as exc:
-                self._mailbox.post(job.reply.fail, exc)
-        try:
-            groups = [self._group(each) for each in self._alike(items)]
-        except BaseException as exc:  # noqa: BLE001 - stacking copies the plugin's own objects
-            self._fail(items, exc)
-            groups = []
-        if groups:
-            self._ready.put(groups)
-        else:
-            self._mailbox.post(self._freed)
-
-    def _alike(self, items: Sequence[Item]) -> Iterator[Sequence[Item]]:
-        found: dict[Hashable, list[Item]] = {}
-        for item in items:
-            kind = self._runner.kind(item.request, self._options.batch_key)
-            found.setdefault(kind, []).append(item)
-        yield from found.values()
-
-    def _group(self, items: Sequence[Item]) -> Group:
-        contexts = [item.job.context for item in items]
-        return Group(items, self._runner.argument([item.request for item in items], contexts))
-
-    def _send(self, job: Job, answer: Any) -> None:
-        post, reply = self._mailbox.post, job.reply
-        if reply.ended:
-            post(reply.fail, Abandoned())
-            return
-        try:
-            post(reply.answer, reply.prepared(self._runner.encode(answer, job)))
-        except AtomError as exc:
-            post(reply.fail, exc)
-        except BaseException as exc:
-            log.error("slot.failed", model=self._runner.model, exc_info=exc)
-            post(reply.fail, AtomError("an internal error; it is in the log"))

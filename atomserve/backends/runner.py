@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Generator, Hashable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextlib import aclosing
-from contextvars import Token
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import msgspec
-import numpy as np
 import structlog
 
+from atomserve.backends.batch_calls import BatchCalls
 from atomserve.backends.golden import check_answer
 from atomserve.codecs.codec import Codec
-from atomserve.codecs.stacking import Stacker
-from atomserve.context import Context, current_context, current_contexts
+from atomserve.context import Context, current_context
 from atomserve.engine.jobs import Answer, AnswerForm, Job, Payload
 from atomserve.errors import AtomError, BadAnswer, NotReady, PluginError, PluginFailed
 from atomserve.signature import Contract, Signature
@@ -59,7 +57,7 @@ class Runner:
         self._codec = Codec(contract)
         self._wrapper: Wrapper | None = None
         self._method: Callable[..., Any] = _not_loaded
-        self._stacker = Stacker(contract, cls.stack) if cls.stack else None
+        self.calls = BatchCalls(contract, cls.stack)
 
     @property
     def is_async(self) -> bool:
@@ -117,7 +115,7 @@ class Runner:
         if self._contract.signature.takes == "session":
             return
         for example in self._cls.examples:
-            token = self._show(Context(model=self.model))
+            token = current_context.set(Context(model=self.model))
             try:
                 answer = self._call(self._codec.example_values(example.inputs))
                 if self._contract.signature.streams:
@@ -126,7 +124,7 @@ class Runner:
             except BaseException as exc:
                 raise self._refuse(example, exc) from exc
             finally:
-                token.var.reset(token)
+                current_context.reset(token)
             yield example
 
     def answer(self, payload: Payload) -> Answer:
@@ -174,19 +172,6 @@ class Runner:
                     raise self.failure(exc, _request_ids()) from exc
                 yield self._codec.encode(value, payload.answer)
 
-    def check_key(self, key: str) -> None:
-        """Refuse a ``batch_key`` that is no scalar input.
-
-        Raises:
-            PluginError: it is none.
-        """
-        names = [field.name for field in self._contract.signature.inputs if field.scalar]
-        if key and key not in names:
-            known = ", ".join(names) or "none"
-            raise PluginError(
-                f"models.{self.model}.batch_key: {key!r} is no scalar input; expected of: {known}"
-            )
-
     def request(self, job: Job) -> Any:
         """Return one request of a batch.
 
@@ -198,42 +183,9 @@ class Runner:
         except BaseException as exc:
             raise self.failure(exc, [job.context.request_id]) from exc
 
-    def kind(self, request: Any, key: str) -> Hashable:
-        """Return what must be equal for requests to share one call."""
-        alike = None if self._stacker is None else self._stacker.kind(request)
-        if not key:
-            return alike
-        return alike, request if self._contract.request is None else getattr(request, key)
-
-    def argument(self, requests: Sequence[Any], contexts: Sequence[Context]) -> Any:
-        """Return ``requests`` as ``predict_batch`` is given them."""
-        if self._stacker is None:
-            return list(requests)
-        for request, context in zip(requests, contexts, strict=True):
-            context.shapes = self._stacker.shapes(request)
-        return self._stacker.stack(requests)
-
     def answer_batch(self, argument: Any, contexts: Sequence[Context]) -> Sequence[Any]:
-        """Call the wrapper once; an exception in an answer's place is that request's failure.
-
-        Raises:
-            BadAnswer: it did not return one answer for each request.
-            BaseException: what it raised.
-        """
-        token = current_contexts.set(contexts)
-        try:
-            answers = self._method(argument)
-        finally:
-            current_contexts.reset(token)
-        many = isinstance(answers, (list, tuple)) or (
-            isinstance(answers, np.ndarray) and answers.ndim > 0
-        )
-        if not many:
-            what = type(answers).__name__
-            raise BadAnswer(f"predict_batch returned {what}; expected a list or an array")
-        if len(answers) != len(contexts):
-            raise BadAnswer(f"{len(answers)} answers to {len(contexts)} requests")
-        return cast("Sequence[Any]", answers)
+        """Call ``predict_batch`` once; raises as `BatchCalls.call` does."""
+        return self.calls.call(self._method, argument, contexts)
 
     def encode(self, value: Any, job: Job) -> Answer:
         """Write one answer of a batch.
@@ -248,20 +200,11 @@ class Runner:
         except BaseException as exc:
             raise self.failure(exc, [job.context.request_id]) from exc
 
-    def _show(self, context: Context) -> Token[Any]:
-        if self.batches:
-            return current_contexts.set([context])
-        return current_context.set(context)
-
     def _call(self, values: tuple[Any, ...]) -> Any:
         contract = self._contract
         if self.batches:
-            contexts = current_contexts.get()
-            argument = self.argument([self._codec.request(values)], contexts)
-            (answer,) = self.answer_batch(argument, contexts)
-            if isinstance(answer, BaseException):
-                raise answer
-            return answer
+            request, context = self._codec.request(values), current_context.get()
+            return self.calls.alone(self._method, request, context)
         if not contract.keywords:
             return self._method(*values)
         count = len(contract.positional)
