@@ -61,15 +61,14 @@ class Wrapper:
     """What happens to a running request that nobody waits for any more: it runs on, or its worker
     is replaced."""
     batch_key: ClassVar[str] = ""
-    """The name of an input: only requests in which it is equal share a call of
-    ``predict_batch``."""
+    """The name of an input: only requests with equal values of it share a batch."""
     batch_cost: ClassVar[str] = ""
-    """The name of an input that says what a request costs, or ``bytes``, the size of its body."""
+    """What ``max_batch_cost`` bounds: the name of an input, or ``"bytes"``."""
+    bisect: ClassVar[bool] = True
+    """A batch that fails is split and run again until only the guilty request fails."""
     stack: ClassVar[Literal[False, True, "group", "pad"]] = False
     """Tensors of a batch arrive as one array each, with a leading batch axis. Those of other shapes
     run in a call of their own (True, "group"), or are zero-padded at the end ("pad")."""
-    bisect: ClassVar[bool] = True
-    """A batch that fails is split and run again until only the guilty requests fail."""
     version: ClassVar[str] = "1"
     examples: ClassVar[Sequence[Example]] = ()
 
