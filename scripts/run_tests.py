@@ -24,13 +24,14 @@ def names_a_test(argument: str) -> bool:
 def main(arguments: list[str]) -> int:
     rest = [argument for argument in arguments if argument != "--full"]
     install("test", "-e", ".", *plugins(), "--group", "test", "--group", "lint")
-    checked = 0 if rest else run(ROOT / "scripts" / "check")
+    some = any(names_a_test(argument) for argument in rest)
+    checked = 0 if some else run(ROOT / "scripts" / "check")
     if checked:
         print("\nscripts/check failed, see above; the tests run all the same\n", flush=True)
     command = [str(PYTHON), "-m", "pytest", "-o", "cache_dir=.cache/pytest"]
     if "--full" not in arguments and "-m" not in rest:
         command += ["-m", "not slow"]
-    if not any(names_a_test(argument) for argument in rest):
+    if not some:
         command += tests()
     return run(*command, *rest) or checked
 

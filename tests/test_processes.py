@@ -18,6 +18,7 @@ from one_worker import Instance, instance
 from atomserve.context import Context, RawHeaders
 from atomserve.engine.jobs import Payload
 from atomserve.errors import AtomError, BadRequest, DeadlineExceeded, PluginFailed, WorkerLost
+from atomserve.transport.frames import Answered
 
 pytestmark = pytest.mark.anyio
 
@@ -278,7 +279,7 @@ async def send(it: Instance, body: bytes) -> bytes:
         sink.write(body[start : start + 65536])
     payload = Payload(form="npy", body=sink.close(), media_type="application/x-npy", answer="npy")
     answer = await it.model.call(payload, Context(model="it")).answer()
-    return bytes(answer.body)
+    return answer.head + answer.body
 
 
 async def test_large_tensors_go_and_come_through_shared_memory(tmp_path: Path) -> None:
@@ -304,6 +305,65 @@ async def test_a_kept_view_keeps_its_block_and_nothing_else(tmp_path: Path) -> N
         with anyio.fail_after(2):
             while it.backend.arena.used:
                 await anyio.sleep(0.01)
+
+
+PART = """
+    from typing import Annotated, Any
+    import numpy as np
+    from atomserve import Tensor, Wrapper
+
+    Any2 = Annotated[np.ndarray, Tensor("float32", (-1, -1))]
+
+    class It(Wrapper):
+        def predict(self, x: Any2) -> Any2:
+            return {1: x, 2: x[1:], 3: x[:, 1:], 4: x + 0}[int(x[0, 0])]
+"""
+
+
+@pytest.mark.parametrize(
+    ("way", "within"),
+    [(1, True), (2, True), (3, False), (4, False)],
+    ids=["same", "rows", "columns", "new"],
+)
+async def test_an_answer_that_is_part_of_the_request_does_not_travel_back(
+    tmp_path: Path, way: int, within: bool
+) -> None:
+    array = np.arange(120_000, dtype=np.float32).reshape(300, 400)
+    array[0, 0] = way
+    expected = {1: array, 2: array[1:], 3: array[:, 1:], 4: array}[way]
+    async with instance(write(tmp_path, PART)) as it:
+        sink = it.model.sink(None)
+        sink.write(npy(array))
+        payload = Payload(
+            form="npy", body=sink.close(), media_type="application/x-npy", answer="npy"
+        )
+        answer = await it.model.call(payload, Context(model="it")).answer()
+        it.processes[0].kill()  # What was answered outlives the worker.
+        it.processes[0].wait()
+        with anyio.fail_after(2):
+            while it.backend.slots:
+                await anyio.sleep(0.01)
+        assert bool(it.backend.arena.used) == within
+        assert answer.head + answer.body == npy(np.ascontiguousarray(expected))
+        del answer
+        with anyio.fail_after(2):
+            while it.backend.arena.used:
+                await anyio.sleep(0.01)
+
+
+async def test_a_worker_that_answers_with_another_requests_bytes_is_cut_off(tmp_path: Path) -> None:
+    async with instance(write(tmp_path, PART)) as it:
+        array = np.full((300, 400), 1, dtype=np.float32)
+        other = it.backend.take(1_000_000)
+        (slot,) = it.backend.slots
+        right = slot._answered
+
+        def wrong(frame: Answered) -> None:
+            right(msgspec.structs.replace(frame, body=other.place))
+
+        slot._handlers[Answered] = wrong
+        with pytest.raises(WorkerLost):
+            await send(it, npy(array))
 
 
 STREAM = """

@@ -14,7 +14,7 @@ from atomserve.engine.backend import Slot
 from atomserve.engine.jobs import Job, Payload
 from atomserve.engine.loops import EndOfTurn
 from atomserve.engine.streams import Inbox
-from atomserve.transport.arenas import Arena
+from atomserve.transport.arenas import Arena, Place
 from atomserve.transport.frames import (
     Cancel,
     Earn,
@@ -164,9 +164,10 @@ class Counter:
             deadline=frame.deadline,
             tenant=frame.tenant,
         )
+        body = self._body(frame.body)
         payload = Payload(
             form=frame.form,
-            body=self._body(frame.body),
+            body=body,
             media_type=frame.media_type,
             query=frame.query,
             answer=frame.answer,
@@ -180,6 +181,8 @@ class Counter:
             ledger=self._ledger.view,
             on_over=self._over,
         )
+        if isinstance(frame.body, Place):
+            reply.request = frame.body, body
         items = None
         if frame.takes == "session":
             items = self._inboxes[frame.job] = Inbox(lambda: self._link.send(Took(frame.job, 1)))
@@ -191,7 +194,7 @@ class Counter:
             self._forming = []
             self._desk.turn.ask()
 
-    def _body(self, body: Any) -> bytes | memoryview:
+    def _body(self, body: Any) -> Any:
         if type(body) is bytes:
             return body
         return self._link.look(body, self._released).data

@@ -38,7 +38,7 @@ from atomserve.transport.frames import (
     Window,
     error_of,
 )
-from atomserve.transport.mappings import Bytes
+from atomserve.transport.mappings import Bytes, leased
 
 log = structlog.get_logger("atomserve.processes")
 
@@ -71,6 +71,19 @@ class SharedBody:
     def hold(self) -> None:
         """One more reader."""
         self._holders += 1
+
+    def part(self, place: Place, free: Callable[[Place], None]) -> memoryview:
+        """Return the bytes at ``place``, held until ``free`` was called.
+
+        Raises:
+            ValueError: they are not all in this body.
+        """
+        block = self.block
+        start, stop = place.offset - block.offset, place.offset + place.size - block.offset
+        if place.segment != block.segment.number or not 0 <= start <= stop <= block.size:
+            raise ValueError(f"{place} is not within {block}")
+        self.hold()
+        return leased(block.segment.memory, place, free).data
 
     def release(self) -> None:
         """One reader less; the last one gives the block back."""
@@ -141,6 +154,7 @@ class ProcessSlot:
         self._jobs: dict[int, Job] = {}
         self._numbers: dict[Job, int] = {}
         self._leases: dict[tuple[int, int], SharedBody] = {}
+        self._bodies: dict[int, SharedBody] = {}
         self._graces: dict[int, Timer] = {}
         self._given: dict[int, Given] = {}
         self._unwanted: set[int] = set()
@@ -265,6 +279,8 @@ class ProcessSlot:
 
     def _frame(self, number: int, job: Job, body: bytes | Place, *, more: bool) -> Run:
         payload, context = job.payload, job.context
+        if isinstance(body, Place):
+            self._bodies[number] = self._leases[body.segment, body.offset]
         return Run(
             job=number,
             takes=job.takes,
@@ -313,15 +329,20 @@ class ProcessSlot:
     def _answered(self, frame: Answered) -> None:
         job = self._jobs[frame.job]
         if job.reply.ended:
-            if isinstance(frame.body, Place):
+            if isinstance(frame.body, Place) and not frame.within:
                 self._free(frame.body)
         else:
-            body: Any = frame.body
-            if isinstance(body, Place):
-                body = self._link.look(body, self._free).data
-            job.reply.answer(Answer(body, frame.media_type))
+            job.reply.answer(Answer(self._answer(frame), frame.media_type, frame.head))
         if frame.last:
             self._over(frame.job)
+
+    def _answer(self, frame: Answered) -> bytes | memoryview:
+        if not isinstance(frame.body, Place):
+            return frame.body
+        if not frame.within:
+            return self._link.look(frame.body, self._free).data
+        body, post = self._bodies[frame.job], self._host.mailbox.post
+        return body.part(frame.body, lambda _: post(body.release))
 
     def _free(self, place: Place) -> None:
         self._link.send(Free(place))
@@ -357,6 +378,7 @@ class ProcessSlot:
     def _over(self, number: int) -> None:
         job = self._jobs.pop(number)
         del self._numbers[job]
+        self._bodies.pop(number, None)
         self._end(number, self._given.pop(number))
         if (timer := self._graces.pop(number, None)) is not None:
             timer.cancel()
@@ -386,6 +408,7 @@ class ProcessSlot:
         self._given.clear()
         self._unwanted.clear()
         self._batches.clear()
+        self._bodies.clear()
         for body in self._leases.values():
             body.release()
         self._leases.clear()

@@ -9,10 +9,22 @@ from typing import Any
 from atomserve.backends.links import INLINE, Link
 from atomserve.engine.jobs import Answer, Takes
 from atomserve.errors import ArenaFull, AtomError, BadAnswer
-from atomserve.transport.arenas import Arena, Block
+from atomserve.transport.arenas import Arena, Block, Place
 from atomserve.transport.frames import Answered, Done, Ended, failure_of
+from atomserve.transport.mappings import offset_within
 
 _NUMBER = struct.Struct("<q")
+
+
+class Part:
+    """Some bytes of a request's body, which the other end has: they need not travel back."""
+
+    __slots__ = ("head", "place", "view")
+
+    def __init__(self, place: Place, view: memoryview, head: bytes) -> None:
+        self.place = place
+        self.view = view  # Kept until the answer has left, and with it the request's body.
+        self.head = head
 
 
 class RemoteReply:
@@ -22,7 +34,17 @@ class RemoteReply:
     cancelled.
     """
 
-    __slots__ = ("_arena", "_ledger", "_link", "_number", "_on_over", "_takes", "cancelled", "over")
+    __slots__ = (
+        "_arena",
+        "_ledger",
+        "_link",
+        "_number",
+        "_on_over",
+        "_takes",
+        "cancelled",
+        "over",
+        "request",
+    )
 
     def __init__(
         self,
@@ -40,6 +62,8 @@ class RemoteReply:
         self._arena = arena
         self._ledger = ledger
         self._on_over = on_over
+        self.request: tuple[Place, memoryview] | None = None
+        """Where the job's body lies, if it lies in the other end's memory."""
         self.cancelled = False
         self.over = False
 
@@ -53,12 +77,14 @@ class RemoteReply:
             _NUMBER.pack_into(self._ledger, 0, self._number)
 
     def prepared(self, answer: Answer) -> Answer:
-        """Copy a large answer into the arena, a small one into bytes."""
+        """Copy a large answer into the arena, if the other end has it not; a small one to bytes."""
         size = len(answer.head) + len(answer.body)
         if size <= INLINE:
             if type(answer.body) is bytes and not answer.head:
                 return answer
             return Answer(b"".join((answer.head, answer.body)), answer.media_type)
+        if self._takes == "call" and (part := self._part(answer)) is not None:
+            return Answer(part, answer.media_type)
         if size > self._arena.bound:
             bound = self._arena.bound
             raise BadAnswer(f"the model answered {size} bytes; at most {bound} can be sent")
@@ -71,6 +97,16 @@ class RemoteReply:
         body: Any = block
         return Answer(body, answer.media_type)
 
+    def _part(self, answer: Answer) -> Any:
+        if self.request is None or not isinstance(answer.body, memoryview):
+            return None
+        place, whole = self.request
+        offset = offset_within(answer.body, whole)
+        if offset is None:
+            return None
+        part = Place(place.segment, place.offset + offset, answer.body.nbytes)
+        return Part(part, answer.body, answer.head)
+
     def answer(self, answer: Answer) -> None:
         body: Any = answer.body
         if self.ended:
@@ -78,6 +114,10 @@ class RemoteReply:
                 body.free()
             if self._takes == "call":
                 self._finish(Done(self._number))
+            return
+        if isinstance(body, Part):
+            media_type = answer.media_type
+            self._finish(Answered(self._number, body.place, media_type, True, True, body.head))
             return
         if isinstance(body, Block):
             body = self._link.place(body)

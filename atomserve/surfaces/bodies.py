@@ -7,7 +7,7 @@ from collections.abc import Callable
 from starlette.types import Receive, Send
 
 from atomserve.engine.backend import Sink
-from atomserve.engine.jobs import Body
+from atomserve.engine.jobs import Answer, Body
 from atomserve.errors import Abandoned
 
 PIECE = 256 * 1024
@@ -61,14 +61,17 @@ async def _piece(receive: Receive) -> tuple[bytes, bool]:
     return message.get("body", b""), message.get("more_body", False)
 
 
-async def send_answer(send: Send, body: bytes | memoryview, media_type: str) -> None:
+async def send_answer(send: Send, answer: Answer) -> None:
     """Send a complete answer with status 200."""
+    body = answer.body
     size = len(body) if isinstance(body, bytes) else body.nbytes
     headers = [
-        (b"content-type", media_type.encode()),
-        (b"content-length", str(size).encode()),
+        (b"content-type", answer.media_type.encode()),
+        (b"content-length", str(len(answer.head) + size).encode()),
     ]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
+    if answer.head:
+        await send({"type": "http.response.body", "body": answer.head, "more_body": True})
     if size > PIECE:
         view = memoryview(body).cast("B")
         for start in range(0, size - PIECE, PIECE):

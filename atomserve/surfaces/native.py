@@ -58,8 +58,7 @@ class Predict:
             return await send_events(send, stream, form, silence=self._silence)
         call = model.call(payload, context, wait=head.wait)
         client.on_gone(call.abandon)
-        answer = await call.answer()
-        await send_answer(send, answer.body, answer.media_type)
+        await send_answer(send, await call.answer())
         return None
 
 

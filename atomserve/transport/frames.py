@@ -109,12 +109,18 @@ ToWorker = Run | Cancel | Earn | Item | ItemsEnd | Free | Unshare
 
 
 class Answered(msgspec.Struct, frozen=True, array_like=True, tag="answered", gc=False):
-    """One answer; the ``last`` one ends the job."""
+    """One answer; the ``last`` one ends the job.
+
+    ``within``: the body is a part of the request's, which lies with the receiver already, and
+    ``head`` stands before it.
+    """
 
     job: int
     body: bytes | Place
     media_type: str
     last: bool
+    within: bool = False
+    head: bytes = b""
 
 
 class Ended(msgspec.Struct, frozen=True, array_like=True, tag="ended", gc=False):

@@ -66,13 +66,7 @@ class Mapping:
             raise ValueError(f"{place} is in no segment that is known")
         if place.offset < 0 or place.size < 0 or place.offset + place.size > len(memory):
             raise ValueError(f"{place} is outside of its segment of {len(memory)} bytes")
-        root = np.frombuffer(memory, np.uint8, place.size, place.offset)
-        # On the root, which all views keep alive: numpy and memoryview skip what lies between.
-        lease = _Lease(root, _over)
-        lease.place = place
-        lease.on_free = on_free
-        _leases[id(lease)] = lease
-        return root
+        return leased(memory, place, on_free)
 
     def drop(self, segment: int) -> None:
         """Forget a segment; it is unmapped when no array over it is left.
@@ -89,6 +83,29 @@ class Mapping:
         """Forget all segments."""
         self._segments.clear()
         self.mapped = 0
+
+
+def leased(memory: mmap.mmap | memoryview, place: Place, on_free: OnFree) -> Bytes:
+    """Return the bytes at ``place`` in ``memory``; ``on_free`` is called as `Mapping.root` says."""
+    root = np.frombuffer(memory, np.uint8, place.size, place.offset)
+    root.flags.writeable = False
+    # On the root, which all views keep alive: numpy and memoryview skip what lies between.
+    lease = _Lease(root, _over)
+    lease.place = place
+    lease.on_free = on_free
+    _leases[id(lease)] = lease
+    return root
+
+
+def offset_within(part: memoryview, whole: memoryview) -> int | None:
+    """Say where in ``whole`` the bytes of ``part`` lie; None: not all of them lie there."""
+    offset = _address(part) - _address(whole)
+    return offset if 0 <= offset <= whole.nbytes - part.nbytes else None
+
+
+def _address(view: memoryview) -> int:
+    address: int = np.frombuffer(view, np.uint8).__array_interface__["data"][0]
+    return address
 
 
 class _Lease(weakref.ref[Bytes]):
