@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import anyio
 import pytest
 from batch_rig import Rig, rig
 
+from atomserve.backends.desk import Desk
+from atomserve.backends.processes import ProcessSlot
 from atomserve.engine.jobs import Job
 from atomserve.engine.loops import EndOfTurn
 from atomserve.errors import (
@@ -259,6 +262,13 @@ async def test_capacity_counts_batches(kind: str, tmp_path: Path) -> None:
         await it.answers(running)
 
 
+async def test_a_key_that_the_operator_sets_must_be_an_input(tmp_path: Path) -> None:
+    with pytest.raises(ExceptionGroup) as caught:
+        async with rig("thread", tmp_path, WRAPPER, batch_key="x"):
+            pass
+    assert "'x' is no scalar input; expected of: n, act, key" in str(caught.value.exceptions[0])
+
+
 class Feeder:
     """Cuts whatever waits into batches of ``most``, as soon as the slot takes one."""
 
@@ -335,6 +345,51 @@ async def test_a_batch_that_does_not_come_back_is_hung(tmp_path: Path) -> None:
             while not it.hung:
                 await anyio.sleep(0.01)
         assert it.hung[0][2] == "hung"
+
+
+async def test_the_time_of_a_batch_ahead_begins_when_the_one_before_has_ended(
+    tmp_path: Path,
+) -> None:
+    async with rig("process", tmp_path, WRAPPER) as it:
+        slot = it.slot
+        assert isinstance(slot, ProcessSlot)
+        running = it.run(act("wait"))
+        await it.sees("entered")
+        ahead = it.run(echo(1), act("watch"))
+        given = time.monotonic()
+        await anyio.sleep(0.01)
+        (it.folder / "leave").touch()
+        await it.answers(running)
+        (batch,) = slot._batches
+        assert batch.since >= given + 0.01
+        await it.leave(ahead[0])
+        assert await it.answer(ahead[1]) == [0, 2]
+        assert not it.hung
+
+
+async def test_links_take_turns_by_batch() -> None:
+    class Recording:
+        room, ahead, busy = 2, 1, 0
+
+        def __init__(self) -> None:
+            self.ran: list[list[str]] = []
+
+        def run(self, jobs: Any) -> None:
+            self.ran.append(jobs)
+
+        def drop(self, job: Job) -> None: ...
+
+    class Waiting:
+        def __init__(self, *batches: list[str]) -> None:
+            self.waiting = deque(batches)
+
+    desk, slot = Desk("it", bool, bool, whole=True), Recording()
+    desk.begin(slot)
+    desk.counters += [Waiting(["a1", "a2"], ["a3"], ["a4"]), Waiting(["b1"])]  # type: ignore[list-item]
+    desk.turn.ask()
+    await anyio.sleep(0)
+    await anyio.sleep(0)
+    assert slot.ran == [["a1", "a2"], ["b1"], ["a3"]]
 
 
 async def test_what_does_not_fit_into_shared_memory_leaves_its_batch(tmp_path: Path) -> None:
