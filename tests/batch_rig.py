@@ -18,7 +18,7 @@ from atomserve.backends.runner import Runner
 from atomserve.context import Context
 from atomserve.engine.backend import Slot
 from atomserve.engine.engine import Engine
-from atomserve.engine.jobs import Job, Payload
+from atomserve.engine.jobs import AnswerForm, Job, Payload
 from atomserve.engine.models import Model
 from atomserve.engine.options import Options, class_options
 from atomserve.engine.replies import One
@@ -53,19 +53,27 @@ class Rig:
     def slot(self) -> Slot:
         return self.model.slots[0]
 
-    def jobs(self, requests: Sequence[Any], *, deadline: float | None = None) -> list[Job]:
+    def jobs(
+        self,
+        requests: Sequence[Any],
+        *,
+        deadline: float | None = None,
+        answer: AnswerForm = "json",
+    ) -> list[Job]:
         return [
             Job(
-                Payload(body=msgspec.json.encode(request)),
+                Payload(body=msgspec.json.encode(request), answer=answer),
                 Context(model="it", request_id=f"r{number}", deadline=deadline),
                 One(),
             )
             for number, request in enumerate(requests)
         ]
 
-    def run(self, *requests: Any, deadline: float | None = None) -> list[Job]:
+    def run(
+        self, *requests: Any, deadline: float | None = None, answer: AnswerForm = "json"
+    ) -> list[Job]:
         """Run ``requests`` as one batch."""
-        jobs = self.jobs(requests, deadline=deadline)
+        jobs = self.jobs(requests, deadline=deadline, answer=answer)
         self.slot.run(jobs)
         return jobs
 
@@ -76,11 +84,15 @@ class Rig:
     async def answers(self, jobs: Sequence[Job]) -> list[Any]:
         return [await self.answer(job) for job in jobs]
 
-    async def answer(self, job: Job) -> Any:
+    async def body(self, job: Job) -> bytes:
         assert isinstance(job.reply, One)
+        with anyio.fail_after(10):
+            answer = await job.reply
+        return answer.head + bytes(answer.body)
+
+    async def answer(self, job: Job) -> Any:
         try:
-            with anyio.fail_after(10):
-                return msgspec.json.decode(bytes((await job.reply).body))
+            return msgspec.json.decode(await self.body(job))
         except AtomError as exc:
             return exc
 

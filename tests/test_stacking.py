@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import anyio
 import msgspec
 import numpy as np
 import pytest
@@ -104,6 +106,15 @@ def test_memory_is_used_again_when_nothing_refers_to_it() -> None:
     assert buffers.array((500,), np.dtype("float64")).ctypes.data == place
 
 
+def test_a_stacker_knows_what_it_made() -> None:
+    found = stacker(Row)
+    stacked = found.stack([row(1), row(2)])
+    assert found.made(stacked.base)
+    assert found.made(stacked[1:].base)
+    assert not found.made(row(1))
+    assert not found.made(None)
+
+
 def test_memory_that_is_kept_for_later_is_bounded() -> None:
     buffers = Buffers()
     held = [buffers.array((10,), np.dtype("int8")) for _ in range(3 * BUFFERS)]
@@ -168,3 +179,30 @@ async def test_an_array_of_another_length_is_a_bad_answer(kind: str, tmp_path: P
     async with rig(kind, tmp_path, wrapper(True, "requests[1:]")) as it:
         found = await it.ask({"input": [1]}, {"input": [2]})
         assert [answer.code for answer in found] == ["bad_answer", "bad_answer"]
+
+
+async def test_a_wrapper_may_write_all_its_answers_into_the_same_array(
+    kind: str, tmp_path: Path
+) -> None:
+    text = """
+        Row = Annotated[np.ndarray, Tensor("float32", (200_000,))]
+
+        class It(Wrapper):
+            def load(self, config: Any) -> None:
+                self.out = np.empty((2, 200_000), np.float32)
+
+            def predict_batch(self, requests: list[int]) -> list[Row]:
+                for n, request in enumerate(requests):
+                    self.out[n] = request
+                return self.out[: len(requests)]
+    """
+    async with rig(kind, tmp_path, text) as it:
+        wanted = list(range(20))
+        jobs = []
+        for first in range(0, 20, 2):
+            while not it.slot.room + it.slot.ahead:
+                await anyio.sleep(0.001)
+            jobs += it.run(*({"input": n} for n in wanted[first : first + 2]), answer="npy")
+        for n, job in zip(wanted, jobs, strict=True):
+            array = np.load(io.BytesIO(await it.body(job)))
+            assert set(array.tolist()) == {n}

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from atomserve.codecs.references import settled
 from atomserve.codecs.stacking import Stacker
 from atomserve.context import Context, current_contexts
 from atomserve.errors import BadAnswer
@@ -46,18 +47,25 @@ class BatchCalls:
         """
         token = current_contexts.set(contexts)
         try:
-            answers = method(argument)
+            # In a list of its own, so that its references can be counted.
+            returned = [method(argument)]
         finally:
             current_contexts.reset(token)
-        many = isinstance(answers, (list, tuple)) or (
-            isinstance(answers, np.ndarray) and answers.ndim > 0
-        )
-        if not many:
+        self._check(returned[0], len(contexts))
+        if isinstance(returned[0], np.ndarray):
+            return cast("Sequence[Any]", settled(returned, self._made)[0])
+        return settled(list(returned.pop()), self._made)
+
+    def _check(self, answers: Any, count: int) -> None:
+        scalar = isinstance(answers, np.ndarray) and answers.ndim == 0
+        if scalar or not isinstance(answers, (list, tuple, np.ndarray)):
             what = type(answers).__name__
             raise BadAnswer(f"predict_batch returned {what}; expected a list or an array")
-        if len(answers) != len(contexts):
-            raise BadAnswer(f"{len(answers)} answers to {len(contexts)} requests")
-        return cast("Sequence[Any]", answers)
+        if len(answers) != count:
+            raise BadAnswer(f"{len(answers)} answers to {count} requests")
+
+    def _made(self, array: Any) -> bool:
+        return self._stacker is not None and self._stacker.made(array)
 
     def alone(self, method: Callable[[Any], Any], request: Any, context: Context) -> Any:
         """Call ``method`` with a batch of one; raises as `call` does, and what it answered."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import sys
 from collections.abc import Hashable, Sequence
 from math import prod
 from threading import Lock
@@ -13,6 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from atomserve.codecs.references import ALONE, references
 from atomserve.signature import Contract
 
 Array = NDArray[Any]
@@ -55,6 +55,10 @@ class Stacker:
             put(made, name, self._stacked(values) if name in self._tensors else values)
         return made
 
+    def made(self, array: Any) -> bool:
+        """Say whether ``array`` is memory that requests are stacked in."""
+        return self._buffers.holds(array)
+
     def _value(self, request: Any, name: str) -> Any:
         return request if self._request is None else getattr(request, name)
 
@@ -91,10 +95,15 @@ class Buffers:
         with self._lock:
             return self._root(size)[:size].view(dtype).reshape(shape)
 
+    def holds(self, array: Any) -> bool:
+        """Say whether ``array`` is the whole of memory that is kept here."""
+        with self._lock:
+            return any(array is root for root in self._roots)
+
     def _root(self, size: int) -> NDArray[np.uint8]:
         # Every view of a root, however it was made, holds a reference to it.
         roots = self._roots
-        unused = [n for n in range(len(roots)) if _references(roots, n) == _UNUSED]
+        unused = [n for n in range(len(roots)) if references(roots, n) == ALONE]
         for number in unused:
             if len(roots[number]) >= size:
                 return roots[number]
@@ -104,10 +113,3 @@ class Buffers:
         if len(roots) < BUFFERS:
             roots.append(root)
         return root
-
-
-def _references(roots: Sequence[object], number: int) -> int:
-    return sys.getrefcount(roots[number])
-
-
-_UNUSED = _references([np.empty(0)], 0)
