@@ -75,6 +75,9 @@ class Wrapper:
     target_latency: ClassVar[float | None] = None
     """Seconds within which 99 of 100 requests should be answered: size and delay of the batches
     adapt to it, within their bounds."""
+    stack: ClassVar[Literal[False, True, "group", "pad"]] = False
+    """Tensors of a batch arrive as one array each, with a leading batch axis. Those of other shapes
+    run in a call of their own (True, "group"), or are zero-padded at the end ("pad")."""
     version: ClassVar[str] = "1"
     examples: ClassVar[Sequence[Example]] = ()
 
