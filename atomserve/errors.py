@@ -7,9 +7,6 @@ from typing import Any, ClassVar
 
 import msgspec
 
-EXIT_CONFIG = 2
-"""The exit code where a setting, a flag or a plugin is wrong."""
-
 
 class Fault(msgspec.Struct, frozen=True):
     """One thing wrong with a request: where (a JSON path such as ``$.boxes[2]``) and what."""
@@ -53,7 +50,7 @@ class AtomError(Exception):
         return str(self)
 
 
-# Before anything is served: one line on the terminal, and `EXIT_CONFIG`.
+# Before anything is served: one line on the terminal, and `exits.CONFIG`.
 
 
 class ConfigError(AtomError):
@@ -167,6 +164,13 @@ class Overloaded(AtomError):
         self.limit = limit
         self.remaining = 0
         self.reset = retry_after
+
+
+class QuotaExceeded(Overloaded):
+    """The caller has used up its rate: retry when there is more."""
+
+    code = "quota_exceeded"
+    policy = "quota"
 
 
 class Busy(AtomError):

@@ -70,9 +70,9 @@ class Orders:
                 self._take(order)
             case control.Host(source):
                 self._tasks.start_soon(self._host, msgspec.convert(source, Source))
-            case control.Unlink(name, _, pid):
+            case control.Unlink(name, pid):
                 self._workers[name].unlink(pid)
-            case control.Lost(name, _, pid):
+            case control.Lost(name, pid):
                 self._workers[name].cut(pid)
             case control.ModelState(name, state, detail):
                 self._workers[name].become(state, detail)
@@ -110,7 +110,7 @@ class Orders:
         self._add(name, backend)
 
     def _tell_hung(self, model: str, slot: int, pid: int, reason: str) -> None:
-        self._report(control.Hung(model, slot, pid, reason))
+        self._report(control.Condemned(model, slot, pid, reason))
 
 
 def _unheard(_: control.Report) -> None:

@@ -63,20 +63,20 @@ class FakeApi:
                 facts |= {"model": model, "state": state, "detail": detail}
             case control.Host():
                 self.expected -= 1
-            case control.Link(model, slot, pid, _):
+            case control.Link(model, slot, pid):
                 sockets = [socket.socket(fileno=fd) for fd in self.channel.descriptors(2)]
                 kinds = [sock.type.name for sock in sockets]
                 stream = await asyncio.open_connection(sock=sockets[0])
                 self.links[model, slot, pid] = (*stream, sockets[1])
                 facts |= {"model": model, "slot": slot, "pid": pid, "kinds": kinds}
-            case control.Unlink(model, slot, pid):
-                facts |= {"model": model, "slot": slot, "pid": pid}
+            case control.Unlink(model, pid):
+                facts |= {"model": model, "pid": pid}
                 self.unlinked.add(pid)
                 if not os.environ.get("KEEP_LINKS"):
-                    self.close(model, slot, pid)
-            case control.Lost(model, slot, pid, reason):
-                facts |= {"model": model, "slot": slot, "pid": pid, "reason": reason}
-                self.close(model, slot, pid)
+                    self.close(pid)
+            case control.Lost(model, pid):
+                facts |= {"model": model, "pid": pid}
+                self.close(pid)
             case control.Survey(number):
                 self.channel.post(control.Surveyed(number, msgspec.Raw(b'{"api":1}')))
                 return
@@ -86,11 +86,11 @@ class FakeApi:
         self.tell(facts)
         self.tell_readiness()
 
-    def close(self, model: str, slot: int, pid: int) -> None:
-        found = self.links.pop((model, slot, pid), None)
-        if found is not None:
-            found[1].close()
-            found[2].close()
+    def close(self, pid: int) -> None:
+        for key in [key for key in self.links if key[2] == pid]:
+            _, writer, side = self.links.pop(key)
+            writer.close()
+            side.close()
 
     def tell_readiness(self) -> None:
         states = list(self.states.values())
@@ -113,7 +113,7 @@ class FakeApi:
         return sorted(self.links)
 
     async def do_hung(self, **facts: Any) -> None:
-        self.channel.post(control.Hung(**facts))
+        self.channel.post(control.Condemned(**facts))
 
     async def do_survey(self, number: int) -> Any:
         self.survey = asyncio.get_running_loop().create_future()
@@ -139,7 +139,7 @@ class FakeWorker:
         if folder := self.plan.get("folder"):  # what this start, of all starts, shall do
             starts = Path(folder) / "starts"
             with starts.open("a") as lines:
-                lines.write(f"{os.getpid()} {configure.slot}\n")
+                lines.write(f"{os.getpid()} {configure.deal}\n")
             number = len(starts.read_text().splitlines())
             self.plan |= self.plan.get("starts", {}).get(str(number), {})
         self.channel: control.Channel[control.Order] = control.Channel(sock, control.Order)
@@ -161,7 +161,7 @@ class FakeWorker:
                         self.retired = True
                         self.check_end()
                     case control.Survey(number):
-                        document = b'{"slot":%d}' % self.configure.slot
+                        document = b'{"slot":%d}' % self.configure.deal
                         self.channel.post(control.Surveyed(number, msgspec.Raw(document)))
                     case control.Stop():
                         os._exit(0)
@@ -213,7 +213,7 @@ class FakeWorker:
 
     def do(self, act: str, **facts: Any) -> Any:
         if act == "pid":
-            return [os.getpid(), self.configure.slot, self.configure.parent]
+            return [os.getpid(), self.configure.deal, self.configure.parent]
         if act == "exit":
             os._exit(facts["code"])
         if act == "kill":

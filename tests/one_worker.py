@@ -64,7 +64,7 @@ class Instance:
         tasks.start_soon(self._listen, channel, engine, loaded)
         await loaded.wait()
         frames, side = socket.socketpair(), socket.socketpair(type=socket.SOCK_SEQPACKET)
-        link = control.Link("it", slot, process.pid, 0)
+        link = control.Link("it", slot, process.pid)
         channel.post(link, (frames[1].fileno(), side[1].fileno()))
         frames[1].close()
         side[1].close()

@@ -89,7 +89,7 @@ def test_an_order_is_not_a_report() -> None:
 def test_the_first_message_is_read_and_not_a_byte_more() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        configure = control.Configure(Settings(port=1), ({"a": 1},), 0, (3,), 1)
+        configure = control.Configure(Settings(port=1), ({"a": 1},), (3,), 1)
         ours.sendall(frame(configure) + b"rest")
         assert read_first(theirs, control.Configure) == configure
         assert theirs.recv(100) == b"rest"

@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 import anyio
 import msgspec
 
-from atomserve import control, lifeline
+from atomserve import control, exits, lifeline
 from atomserve.engine.options import Options, class_options, decide
-from atomserve.errors import EXIT_CONFIG, AtomError, PluginError
+from atomserve.errors import AtomError, PluginError
 from atomserve.settings import ModelSettings
+from atomserve.telemetry.instance import WorkerDocument
+from atomserve.telemetry.vitals import resident
 
 if TYPE_CHECKING:
     from atomserve.backends.runner import Runner
-
-EXIT_BROKEN = 1
 
 LIBRARY_THREADS = (
     "OMP_NUM_THREADS",
@@ -46,9 +46,9 @@ def main() -> NoReturn:
     try:
         configure = control.read_first(sock, control.ConfigureWorker)
     except control.BrokenChannel:
-        lifeline.leave(EXIT_BROKEN)
+        lifeline.leave(exits.CRASHED)
     if os.getppid() != configure.parent:  # it died before the lifeline was taken
-        lifeline.leave(EXIT_BROKEN)
+        lifeline.leave(exits.CRASHED)
     os.set_inheritable(sock.fileno(), False)
     faulthandler.enable()
     # A core file would hold what clients sent.
@@ -58,8 +58,8 @@ def main() -> NoReturn:
         model, runner, options = prepare(configure)
         signature = msgspec.Raw(msgspec.json.encode(runner.signature))
     except AtomError as exc:
-        sock.sendall(control.frame(control.Fatal(str(exc), EXIT_CONFIG)))
-        lifeline.leave(EXIT_CONFIG)
+        sock.sendall(control.frame(control.Fatal(str(exc), exits.CONFIG)))
+        lifeline.leave(exits.CONFIG)
     channel: control.Channel[control.Order] = control.Channel(sock, control.Order)
     channel.post(control.Described(model, signature, options))
     anyio.run(Worker(model, runner, options, channel).run, backend_options=_fast_loop())
@@ -85,7 +85,7 @@ def prepare(configure: control.ConfigureWorker) -> tuple[str, Runner, Options]:
     settings = configure.settings
     source = msgspec.convert(configure.source, Source)
     known = settings.models.get(likely_name(source) or "", ModelSettings())
-    set_environment(known, configure.slot)
+    set_environment(known, configure.deal)
 
     # Not before: numpy and others read the environment when they are imported.
     from atomserve.backends.runner import Runner
@@ -114,13 +114,13 @@ def _stream(fd: int) -> TextIO:
     return os.fdopen(fd, "w", closefd=False)
 
 
-def set_environment(model: ModelSettings, slot: int) -> None:
+def set_environment(model: ModelSettings, deal: int) -> None:
     """Set what libraries read when they are imported: variables, thread caps, the device."""
     os.environ.update(model.env)
     if model.threads is not None:
         os.environ.update(dict.fromkeys(LIBRARY_THREADS, str(model.threads)))
     if model.devices:
-        device = model.devices[slot % len(model.devices)]
+        device = model.devices[deal % len(model.devices)]
         os.environ["ATOMSERVE_DEVICE"] = device
         kind, _, number = device.partition(":")
         if kind in ("cuda", "cpu"):
@@ -153,12 +153,12 @@ class Worker:
         from atomserve.engine.loops import Mailbox
 
         self._gone = anyio.Event()
-        self._desk = Desk(self._model, self._over, self._check_end)
+        self._desk = Desk(self._model, self._over, self._check_end, whole=self._runner.batches)
         self._slot = open_slot(self._runner, self._options, Mailbox(), self._desk.turn.ask)
         self._desk.begin(self._slot)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._channel.deliver)
-            tasks.start_soon(self._obey, tasks)
+            tasks.start_soon(self._obey)
             await self._load()
             await self._gone.wait()
             self._slot.stop()
@@ -174,10 +174,10 @@ class Worker:
         if (error := self._slot.life.error) is not None:
             self._channel.post(control.Broken(str(error)))
             await self._channel.flush()
-            lifeline.leave(EXIT_BROKEN)
+            lifeline.leave(exits.CRASHED)
         self._channel.post(control.Loaded(time.monotonic() - began))
 
-    async def _obey(self, tasks: anyio.abc.TaskGroup) -> None:
+    async def _obey(self) -> None:
         async for order in self._channel:
             match order:
                 case control.Link():
@@ -190,16 +190,14 @@ class Worker:
                     lifeline.leave(0)
                 case control.Survey(number):
                     self._channel.post(control.Surveyed(number, self._survey()))
-        lifeline.leave(EXIT_BROKEN)  # the supervisor is gone
+        lifeline.leave(exits.CRASHED)  # the supervisor is gone
 
     def _survey(self) -> msgspec.Raw:
-        slot = self._slot
-        document = {
-            "requests": self._served,
-            "busy": slot.busy,
-            "links": len(self._desk.counters),
-            "answer_bytes": sum(counter.answer_bytes for counter in self._desk.counters),
-        }
+        document = WorkerDocument(
+            requests=self._served,
+            busy=self._slot.busy,
+            answer_bytes=sum(counter.answer_bytes for counter in self._desk.counters),
+        )
         return msgspec.Raw(msgspec.json.encode(document))
 
     def _over(self) -> None:
@@ -225,13 +223,7 @@ class Worker:
         if (now := time.monotonic()) - self._looked < MEMORY_CHECK:
             return ""
         self._looked = now
-        return "max_memory" if resident() > options.max_memory else ""
-
-
-def resident() -> int:
-    """Return this process's resident memory, bytes."""
-    with open("/proc/self/statm", "rb") as statm:
-        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return "max_memory" if (resident(os.getpid()) or 0) > options.max_memory else ""
 
 
 def _socket(fd: int) -> socket.socket:

@@ -9,6 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from atomserve import exits
 from atomserve.cli.call import call
 from atomserve.cli.check import check
 from atomserve.cli.config import config
@@ -18,9 +19,7 @@ from atomserve.cli.run import run
 from atomserve.cli.schema import schema
 from atomserve.cli.status import status
 from atomserve.cli.terminal import complain
-from atomserve.errors import EXIT_CONFIG, AtomError
-
-EXIT_INTERRUPTED = 130
+from atomserve.errors import AtomError
 
 app = typer.Typer(
     name="atomserve",
@@ -61,9 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = exc.exit_code
     except AtomError as exc:
         complain(str(exc))
-        code = EXIT_CONFIG
+        code = exits.CONFIG
     except (typer.Abort, KeyboardInterrupt):
-        code = EXIT_INTERRUPTED
+        code = exits.INTERRUPTED
     except BrokenPipeError:  # whoever read our output, `head` for instance, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1

@@ -54,23 +54,13 @@ def call(
     - `atomserve call http://127.0.0.1:8000 ocr --input image=@page.png`
     - `atomserve call http://127.0.0.1:8000 echo -i text=hello -i number=2 --json`
     """
-    import httpx2
-
     from atomserve.cli.answers import CallFailed, Shown
+    from atomserve.cli.connecting import connected
     from atomserve.cli.inputs import build
     from atomserve.cli.terminal import complain
 
-    client = httpx2.Client(
-        base_url=url if "://" in url else f"http://{url}",
-        # Without TLS nothing is negotiated: HTTP/2 is spoken from the first byte, or not at all.
-        http1=not http2 or url.startswith("https:"),
-        http2=http2,
-        verify=not insecure,
-        timeout=httpx2.Timeout(timeout, connect=10.0),
-        trust_env=False,
-    )
     try:
-        with client:
+        with connected(url, timeout=timeout, insecure=insecure, http2=http2) as client:
             described = describe(client, model)
             wanted = accept or choose(described, as_json=as_json)
             media_type = described.output.media_type if described.output.is_bytes else ""
@@ -79,27 +69,7 @@ def call(
     except CallFailed as exc:
         complain(str(exc))
         return 1
-    except httpx2.ConnectError as exc:
-        complain(f"{url}: {told}" if (told := tls_failure(exc)) else f"nothing answers at {url}")
-        return 1
-    except (httpx2.HTTPError, httpx2.InvalidURL) as exc:
-        complain(f"{url}: {exc or type(exc).__name__}")
-        return 1
     return 0
-
-
-def tls_failure(error: BaseException | None) -> str:
-    """Return what went wrong with TLS, if that is why there is no connection."""
-    import ssl
-
-    while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            advice = "--insecure skips the check"
-            return f"its certificate is not trusted: {error.verify_message}; {advice}"
-        if isinstance(error, ssl.SSLError):
-            return f"no TLS there: {error.reason or error}"
-        error = error.__cause__ or error.__context__
-    return ""
 
 
 def describe(client: httpx2.Client, model: str) -> Described:

@@ -39,28 +39,18 @@ def status(
     - `atomserve status http://127.0.0.1:8000 --watch`
     - `atomserve status --json | jq .models`
     """
-    import httpx2
-
     from atomserve.cli.answers import CallFailed
+    from atomserve.cli.connecting import connected
     from atomserve.cli.terminal import complain
 
-    base = url if "://" in url else f"http://{url}"
     try:
-        with httpx2.Client(
-            base_url=base, verify=not insecure, timeout=PATIENCE, trust_env=False
-        ) as client:
+        with connected(url, timeout=PATIENCE, connect=PATIENCE, insecure=insecure) as client:
             look(client, as_json=as_json, again=watch)
             while watch:
                 time.sleep(EVERY)
                 look(client, as_json=as_json, again=watch)
     except CallFailed as exc:
         complain(str(exc))
-        return 1
-    except httpx2.ConnectError:
-        complain(f"nothing answers at {url}")
-        return 1
-    except (httpx2.HTTPError, httpx2.InvalidURL) as exc:
-        complain(f"{url}: {exc or type(exc).__name__}")
         return 1
     return 0
 

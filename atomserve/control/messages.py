@@ -22,7 +22,6 @@ class Configure(msgspec.Struct, frozen=True, tag=True):
     settings: Settings
     sources: tuple[Any, ...]
     """What to serve; plain data here, for the child's application to convert."""
-    index: int
     listeners: tuple[int, ...]
     """File descriptors of the listening sockets, open in the child."""
     parent: int
@@ -48,8 +47,8 @@ class ConfigureWorker(msgspec.Struct, frozen=True, tag=True):
     settings: Settings
     source: Any
     """Which wrapper to run; plain data here."""
-    slot: int
-    """Which of its model's slots this is, from 0; not its position after a restart."""
+    deal: int
+    """Which of its model's devices it gets, counted round from 0."""
     log: int
     """File descriptor of the instance's log: stdout and stderr are the plugin's."""
     parent: int
@@ -94,8 +93,6 @@ class Link(msgspec.Struct, frozen=True, tag=True):
     slot: int
     pid: int
     """The worker's process."""
-    api: int
-    """The API process's index."""
     descriptors: int = 2
 
 
@@ -103,7 +100,6 @@ class Unlink(msgspec.Struct, frozen=True, tag=True):
     """To an API process: give this worker no more jobs, and close the link when it has none."""
 
     model: str
-    slot: int
     pid: int
 
 
@@ -111,10 +107,7 @@ class Lost(msgspec.Struct, frozen=True, tag=True):
     """To an API process: this worker has ended, whatever its link still says."""
 
     model: str
-    slot: int
     pid: int
-    reason: str
-    """Such as ``signal 11 (Segmentation fault)``."""
 
 
 class Retire(msgspec.Struct, frozen=True, tag=True):
@@ -181,10 +174,11 @@ class Tired(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
-class Hung(msgspec.Struct, frozen=True, tag=True):
-    """From an API process: a job of this worker is over its deadline and grace, or was killed.
+class Condemned(msgspec.Struct, frozen=True, tag=True):
+    """From an API process: this worker must be replaced, since a job of it does not end.
 
-    ``reason`` is ``hung`` or ``cancelled`` (a model that says ``cancel = "kill"``).
+    ``reason`` is ``hung`` (over its deadline and grace) or ``cancelled`` (nobody waits any more,
+    and the model says ``cancel = "kill"``, or the server stops).
     """
 
     model: str
@@ -238,7 +232,7 @@ Report = (
     | Loaded
     | Broken
     | Tired
-    | Hung
+    | Condemned
     | Survey
     | Surveyed
 )

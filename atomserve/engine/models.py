@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -10,14 +11,18 @@ import structlog
 
 from atomserve.context import Context
 from atomserve.engine.backend import Backend, Opened, Sink, Slot
+from atomserve.engine.batching import Batching, Bounds
 from atomserve.engine.cache import Cache
 from atomserve.engine.calls import Call, Session, Stream
+from atomserve.engine.dealing import deal
 from atomserve.engine.flights import Flights
-from atomserve.engine.jobs import USUAL_URGENCY, Job, Lane, Payload
-from atomserve.engine.loops import EndOfTurn, Mailbox
+from atomserve.engine.jobs import USUAL_URGENCY, Job, Payload
+from atomserve.engine.lanes import Lane
+from atomserve.engine.loops import EndOfTurn, Mailbox, Timer, call_later
 from atomserve.engine.options import Options
 from atomserve.engine.replies import Many, One
 from atomserve.engine.streams import Inbox
+from atomserve.engine.traits import Traits
 from atomserve.errors import AtomError, Draining, NotReady, PluginError, WorkerLost
 from atomserve.signature import Signature
 
@@ -47,7 +52,9 @@ class Model:
         """Told how long each job waited for a slot, in seconds."""
         self._opened: Opened | None = None
         self._turns = 0
-        self._lane = Lane(name, backend.options.queue_size)
+        self._lane = _lane(name, backend.options)
+        self._traits = Traits(backend.options)
+        self._due: Timer | None = None
         self._flights: Flights | None = None
         self._on_change = on_change
 
@@ -74,6 +81,8 @@ class Model:
         try:
             async with self.backend.open(self) as opened:
                 self._opened, self.signature = opened, opened.signature
+                if self.signature.takes == "batch":
+                    self._lane.batch(Batching(_bounds(self.options)))
                 self._flights = self._shared(opened.signature)
                 self._become("ready")
                 try:
@@ -99,6 +108,7 @@ class Model:
 
         ``begun`` may have run; ``waiting`` did not. Both are in the order of their arrival.
         """
+        now = time.monotonic()
         again = list(waiting)
         for job in reversed(begun):
             if job.reply.ended:
@@ -110,11 +120,11 @@ class Model:
                 job.reply.fail(WorkerLost(retry_after=1.0))
         for job in reversed(again):
             if not job.reply.ended:
-                self._lane.restore(job)
+                self._lane.restore(job, now)
         self._turn.ask()
 
-    def check(self) -> Signature:
-        """Say what is served, if a request could be taken now; asked before a body is read.
+    def check(self, tenant: str = "") -> Signature:
+        """Say what is served, if a request of ``tenant`` could be taken; asked before its body.
 
         Raises:
             NotReady: the model is not loaded.
@@ -126,7 +136,7 @@ class Model:
         assert self.signature is not None, "a model that was ready has its signature"
         if self._lane.full and self._flights is None:
             self._fill_slots()  # Slots may have room for what arrived in this very turn.
-            if self._lane.full:
+            if self._lane.refuses(tenant):
                 raise self._lane.refusal()
         return self.signature
 
@@ -149,6 +159,8 @@ class Model:
             return self._call_shared(self._flights, payload, context, patience, urgency)
         reply = One()
         job = Job(payload, context, reply, urgency=urgency)
+        if self._traits:
+            self._traits.mark(job)
         self._accept(job)
         return Call(job, reply, patience, self._forget)
 
@@ -213,6 +225,8 @@ class Model:
         return flights.call(payload, context, patience=patience, urgency=urgency)
 
     def _accept_shared(self, job: Job) -> None:
+        if self._traits:
+            self._traits.mark(job)
         if self._lane.full:
             self._fill_slots()  # Nobody has looked before its body was read.
         self._accept(job)
@@ -222,9 +236,9 @@ class Model:
 
     def _accept(self, job: Job) -> None:
         try:
-            self.check()
-            job.arrived = time.monotonic()
-            self._lane.offer(job)
+            self.check(job.context.tenant)
+            job.arrived = now = time.monotonic()
+            self._lane.offer(job, now)
         except AtomError:
             job.payload.release()
             raise
@@ -233,21 +247,19 @@ class Model:
 
     def _forget(self, job: Job) -> None:
         self.jobs.discard(job)
+        self._lane.finished(job, time.monotonic())
         job.payload.release()
 
     def _fill_slots(self) -> None:
-        now = time.monotonic()
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
         if not self._lane:
             return
-        free = [(slot, room) for slot in self._slots_in_turn() if (room := slot.room) > 0]
-        for index, (slot, room) in enumerate(free):
-            if not self._lane:
-                return
-            share = -(-len(self._lane) // (len(free) - index))
-            if batch := self._lane.take(min(room, share), now):
-                for job in batch:
-                    self.waited(now - job.arrived)
-                slot.run(batch)
+        now = time.monotonic()
+        deal(self._lane, self._slots_in_turn(), now, self.waited)
+        if self._lane.due is not None:
+            self._due = call_later(self._lane.due - now, self._fill_slots)
 
     def _slots_in_turn(self) -> Sequence[Slot]:
         """Return the idle slots first: one that takes jobs ahead has room while it is busy."""
@@ -270,6 +282,29 @@ class Model:
         if (state, detail) != (self.state, self.detail) or state == "loading":
             self.state, self.detail = state, detail
             self._on_change(self)
+
+
+def _lane(name: str, options: Options) -> Lane:
+    """Return the lane of this process for a model with ``options``."""
+    return Lane(
+        name,
+        options.places,
+        slots=options.slots,
+        capacity=options.capacity,
+        patience=options.target_latency or options.timeout / 2,
+        tenants=options.tenants,
+        part=1 / options.api_processes,
+    )
+
+
+def _bounds(options: Options) -> Bounds:
+    return Bounds(
+        max_size=options.max_batch_size,
+        max_delay=options.max_batch_delay,
+        max_cost=options.max_batch_cost or math.inf,
+        target=options.target_latency,
+        parallel=options.slots * options.capacity,
+    )
 
 
 def _unheard(_: float) -> None:

@@ -15,14 +15,12 @@ import anyio
 import msgspec
 import structlog
 
-from atomserve import control, lifeline
-from atomserve.errors import EXIT_CONFIG, AtomError
+from atomserve import control, exits, lifeline
+from atomserve.errors import AtomError
 from atomserve.server.adapters import Adapter, ignore_handshakes, serve_hypercorn
 from atomserve.server.heap import keep_freed_memory
 from atomserve.server.lifespan import Lifespan
 from atomserve.settings import Settings
-
-EXIT_CRASHED = 1
 
 LINGER = 1.0
 """Seconds that connections get to flush and close when no request is in flight any more."""
@@ -164,7 +162,7 @@ class ApiProcess:
                 case _:
                     await self._lifespan.started.wait()
                     self._app.orders.obey(order)
-        await self._leave(EXIT_CRASHED)  # the supervisor is gone
+        await self._leave(exits.CRASHED)  # the supervisor is gone
 
     async def _drain(self, order: control.Drain) -> int:
         """Finish what is in flight and return how many requests had to be aborted."""
@@ -216,16 +214,16 @@ def main(create: Create) -> NoReturn:
     try:
         configure = control.read_first(sock, control.Configure)
     except control.BrokenChannel:
-        lifeline.leave(EXIT_CRASHED)
+        lifeline.leave(exits.CRASHED)
     if os.getppid() != configure.parent:  # it died before the lifeline held
-        lifeline.leave(EXIT_CRASHED)
+        lifeline.leave(exits.CRASHED)
     keep_freed_memory()
     os.set_inheritable(sock.fileno(), False)  # what a plugin starts must not hold it open
     try:
         app = create(configure.settings, configure.sources, configure.expected)
     except AtomError as exc:
-        sock.sendall(control.frame(control.Fatal(str(exc), EXIT_CONFIG)))
-        lifeline.leave(EXIT_CONFIG)
+        sock.sendall(control.frame(control.Fatal(str(exc), exits.CONFIG)))
+        lifeline.leave(exits.CONFIG)
     anyio.run(
         _run,
         app,
@@ -242,12 +240,12 @@ async def _run(app: Application, configure: control.Configure, sock: socket.sock
     try:
         await ApiProcess(app, configure, channel).run()
     except* AtomError as group:
-        channel.post(control.Fatal(str(_first(group)), EXIT_CONFIG))
+        channel.post(control.Fatal(str(_first(group)), exits.CONFIG))
         await channel.flush()
-        lifeline.leave(EXIT_CONFIG)
+        lifeline.leave(exits.CONFIG)
     finally:
         sys.excepthook(*sys.exc_info())  # only an error comes this way
-        lifeline.leave(EXIT_CRASHED)
+        lifeline.leave(exits.CRASHED)
 
 
 def _first(group: BaseExceptionGroup[Any]) -> BaseException:

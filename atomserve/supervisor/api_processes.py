@@ -29,9 +29,6 @@ from atomserve.supervisor.events import (
 from atomserve.supervisor.listeners import Listeners
 from atomserve.supervisor.restarts import Restarts
 
-EXIT_CRASH_LOOP = 3
-"""A process died more often than it is restarted."""
-
 MARGIN = 2.0
 """Seconds that a child gets beyond all that it was promised, before it is killed."""
 
@@ -141,9 +138,7 @@ class ApiProcesses:
         """Start API process ``index`` and return it when it has ended."""
         fds = tuple(sock.fileno() for sock in self._listeners.groups[index])
         child = Child.start(self._command, fds)
-        child.post(
-            control.Configure(self._settings, self.sources, index, fds, os.getpid(), self.expected)
-        )
+        child.post(control.Configure(self._settings, self.sources, fds, os.getpid(), self.expected))
         self.running[index] = child
         self._emit(Started(index, child.pid))
         self._owner.introduce(index, child)

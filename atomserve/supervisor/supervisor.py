@@ -12,20 +12,17 @@ import anyio
 import anyio.abc
 import structlog
 
-from atomserve import control
-from atomserve.errors import EXIT_CONFIG, ConfigError, PluginError
+from atomserve import control, exits
+from atomserve.errors import ConfigError, PluginError
 from atomserve.plugins import Source, check_tables
 from atomserve.settings import ModelSettings, Settings
-from atomserve.supervisor.api_processes import EXIT_CRASH_LOOP, ApiProcesses
+from atomserve.supervisor.api_processes import ApiProcesses
 from atomserve.supervisor.certificates import check_certificate
 from atomserve.supervisor.children import Child, reap_orphans
 from atomserve.supervisor.events import Bound, Drained, Draining, Event, Failed
 from atomserve.supervisor.listeners import AddressBusy, Listeners, listen, listen_unix
 from atomserve.supervisor.surveys import Surveys
 from atomserve.supervisor.workers import WorkerGroup
-
-EXIT_PORT_BUSY = 98
-"""Someone else listens there (the number of EADDRINUSE)."""
 
 API_PROCESS = (sys.executable, "-m", "atomserve.server.process")
 WORKER = (sys.executable, "-m", "atomserve.backends.worker")
@@ -53,11 +50,11 @@ def run(
         check_certificate(settings)
         listeners = _listen(settings)
     except AddressBusy as exc:
-        on_event(Failed(str(exc), EXIT_PORT_BUSY))
-        return EXIT_PORT_BUSY
+        on_event(Failed(str(exc), exits.PORT_BUSY))
+        return exits.PORT_BUSY
     except ConfigError as exc:
-        on_event(Failed(str(exc), EXIT_CONFIG))
-        return EXIT_CONFIG
+        on_event(Failed(str(exc), exits.CONFIG))
+        return exits.CONFIG
 
     async def supervise() -> int:
         apis = ApiProcesses(settings, listeners, child, emit=on_event)
@@ -121,7 +118,7 @@ class Supervisor:
             self._settings,
             worker,
             apis=self._apis,
-            instance=self,
+            owner=self,
             emit=self._emit,
             log_fd=log_fd,
         )
@@ -154,10 +151,10 @@ class Supervisor:
     def hear(self, child: Child, message: control.Report) -> None:
         """Take what an API process says about the whole instance."""
         match message:
-            case control.Hung():
+            case control.Condemned():
                 for group in self._groups:
                     if group.standing.model == message.model:
-                        group.replace_hung(message)
+                        group.condemn(message)
             case control.Survey(number):
                 self._tasks.start_soon(self._surveys.answer, child, number)
             case control.Fatal(text, exit_code):
@@ -175,7 +172,7 @@ class Supervisor:
             if len(self._names) == self._sources:
                 check_tables(self._settings, self._names)
         except PluginError as exc:
-            self.fail(str(exc), EXIT_CONFIG)
+            self.fail(str(exc), exits.CONFIG)
             return False
         return True
 
@@ -186,7 +183,7 @@ class Supervisor:
 
     def give_up(self, reason: str) -> None:
         """End the instance in order: an API process dies too often."""
-        self._tell_failure(reason, EXIT_CRASH_LOOP)
+        self._tell_failure(reason, exits.CRASH_LOOP)
         self._begin_drain(0.0)
 
     async def _obey(self, received: Any) -> None:

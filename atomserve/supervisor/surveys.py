@@ -16,7 +16,15 @@ from atomserve.supervisor.children import Child
 from atomserve.supervisor.worker import Worker
 from atomserve.supervisor.workers import WorkerGroup
 from atomserve.telemetry.counters import Snapshot, merge
-from atomserve.telemetry.instance import ApiDocument
+from atomserve.telemetry.instance import (
+    ApiDocument,
+    ApiReport,
+    ModelReport,
+    Report,
+    SupervisorReport,
+    WorkerReport,
+)
+from atomserve.telemetry.vitals import resident
 
 PATIENCE = 0.5
 """Seconds that a child gets to say what it is doing; a busy plugin may not let its worker speak.
@@ -36,7 +44,6 @@ class Surveys:
     def __init__(self, apis: ApiProcesses, groups: Sequence[WorkerGroup]) -> None:
         self._apis = apis
         self._groups = groups
-        self._started = time.time()
         self._began = time.monotonic()
         self._asking: list[tuple[Child, int]] = []
         self._counted: dict[int, tuple[Child, msgspec.Raw]] = {}
@@ -91,33 +98,35 @@ class Surveys:
             if child in documents:
                 self._counted[index] = (child, documents[child])
 
-    def _report(self, documents: Documents, *, partial: bool) -> dict[str, Any]:
-        return {
-            "partial": partial,
-            "departed": self._departed,
-            "instance": {
-                "pid": os.getpid(),
-                "started": self._started,
-                "uptime": round(time.monotonic() - self._began, 3),
-                "rss": resident(os.getpid()),
-            },
-            "api_processes": [
-                {
-                    "index": index,
-                    "pid": child.pid,
-                    "ready": child.ready,
-                    "restarts": self._apis.restarts[index],
-                    "rss": resident(child.pid),
-                    "counters": documents.get(child),
-                }
+    def _report(self, documents: Documents, *, partial: bool) -> Report:
+        pid = os.getpid()
+        uptime = round(time.monotonic() - self._began, 3)
+        return Report(
+            instance=SupervisorReport(pid, uptime, resident(pid)),
+            api_processes=[
+                ApiReport(
+                    index=index,
+                    pid=child.pid,
+                    ready=child.ready,
+                    restarts=self._apis.restarts[index],
+                    rss=resident(child.pid),
+                    counters=_unread(documents.get(child)),
+                )
                 for index, child in sorted(self._apis.running.items())
             ],
-            "models": {
+            models={
                 group.standing.model: _model(group, documents)
                 for group in self._groups
                 if group.standing.model
             },
-        }
+            departed=self._departed,
+            partial=partial,
+        )
+
+
+def _unread(document: msgspec.Raw | None) -> Any:
+    """Return a document for the place where a reader will find it decoded."""
+    return document
 
 
 def _counters(document: msgspec.Raw) -> list[Snapshot]:
@@ -128,39 +137,30 @@ def _counters(document: msgspec.Raw) -> list[Snapshot]:
     return [family for family in families if family.kind != "gauge"]
 
 
-def resident(pid: int) -> int | None:
-    """Return the resident memory of a process in bytes, if it still runs and the system says."""
-    try:
-        with open(f"/proc/{pid}/statm", "rb") as statm:
-            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return None
-
-
-def _model(group: WorkerGroup, documents: Documents) -> dict[str, Any]:
+def _model(group: WorkerGroup, documents: Documents) -> ModelReport:
     spares = group.spares
     rows = [
-        _worker(worker, documents) | {"restarts": max(0, group.slots[worker.slot].restarts)}
+        _worker(worker, documents, restarts=max(0, group.seats[worker.slot].restarts))
         for worker in group.workers
         if worker not in spares and not worker.child.ended.is_set()
     ]
-    missing = {slot.index for slot in group.slots} - {row["slot"] for row in rows}
-    rows += [{"slot": index, "pid": None, "state": "restarting"} for index in missing]
-    return {
-        "state": group.standing.state,
-        "detail": group.standing.detail,
-        "slots": sorted(rows, key=lambda row: row["slot"]),
-        "spares": [_worker(worker, documents) for worker in spares],
-        "restarts": dict(group.restarts),
-    }
+    missing = {seat.index for seat in group.seats} - {row.slot for row in rows}
+    rows += [WorkerReport(index, None, "restarting") for index in missing]
+    return ModelReport(
+        state=group.standing.state,
+        detail=group.standing.detail,
+        slots=sorted(rows, key=lambda row: row.slot),
+        spares=[_worker(worker, documents) for worker in spares],
+        restarts=dict(group.restarts),
+    )
 
 
-def _worker(worker: Worker, documents: Documents) -> dict[str, Any]:
-    return {
-        "slot": worker.slot,
-        "pid": worker.pid,
-        "state": worker.state,
-        "rss": resident(worker.pid),
-        "started": worker.started,
-        "document": documents.get(worker.child),
-    }
+def _worker(worker: Worker, documents: Documents, restarts: int | None = None) -> WorkerReport:
+    return WorkerReport(
+        slot=worker.slot,
+        pid=worker.pid,
+        state=worker.state,
+        restarts=restarts,
+        rss=resident(worker.pid),
+        document=_unread(documents.get(worker.child)),
+    )

@@ -1,10 +1,9 @@
-"""One worker process as the supervisor sees it, and the slot that it is in."""
+"""One worker process as the supervisor sees it, and the seat that it is in."""
 
 from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -28,10 +27,10 @@ class Worker:
     ``settled`` tells that it has loaded or ended, ``leaving`` that its slot needs another.
     """
 
-    def __init__(self, child: Child, number: int) -> None:
+    def __init__(self, child: Child, deal: int) -> None:
         self.child = child
-        self.number = number
-        self.slot = number
+        self.deal = deal
+        self.slot = deal
         self.model = ""
         self.state: Literal["starting", "loading", "ready", "retiring", "ended"] = "starting"
         self.dismissed = False
@@ -41,23 +40,22 @@ class Worker:
         self.cause = "died"
         self.detail = ""
         self.began = anyio.current_time()
-        self.started = time.time()
         self.startup = anyio.CancelScope()
         self.settled = anyio.Event()
         self.leaving = anyio.Event()
 
     @classmethod
     def start(
-        cls, command: Sequence[str], settings: Settings, source: Any, *, number: int, log_fd: int
+        cls, command: Sequence[str], settings: Settings, source: Any, *, deal: int, log_fd: int
     ) -> Worker:
-        """Start a process for ``source``; ``number`` decides its devices.
+        """Start a process for ``source``; ``deal`` decides its devices.
 
         Raises:
             OSError: the system cannot start one more process.
         """
         child = Child.start(command, (log_fd,), captured=True)
-        child.post(control.ConfigureWorker(settings, source, number, log_fd, os.getpid()))
-        return cls(child, number)
+        child.post(control.ConfigureWorker(settings, source, deal, log_fd, os.getpid()))
+        return cls(child, deal)
 
     def __repr__(self) -> str:
         return f"<Worker {self.pid} in slot {self.slot}: {self.state}>"
@@ -142,24 +140,24 @@ class Worker:
         return {"model": self.model, "slot": self.slot}
 
 
-class Slot:
-    """The place of one worker; ``number`` is what the next process in it is started with."""
+class Seat:
+    """A slot's place for one worker; ``deal`` is what the next process in it is started with."""
 
     def __init__(self, index: int) -> None:
         self.index = index
-        self.number = index
+        self.deal = index
         self.worker: Worker | None = None
         self.restarts = -1
 
     def __repr__(self) -> str:
-        return f"<Slot {self.index}: {self.worker}>"
+        return f"<Seat {self.index}: {self.worker}>"
 
     @property
     def serving(self) -> bool:
         return self.worker is not None and self.worker.serving
 
-    def seat(self, worker: Worker) -> Worker | None:
-        """Put ``worker`` in the place of another; return that one if it still runs."""
+    def give(self, worker: Worker) -> Worker | None:
+        """Let ``worker`` take it over from another; return that one if it still runs."""
         old, self.worker = self.worker, worker
         worker.slot = self.index
         self.restarts += 1

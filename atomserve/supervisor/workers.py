@@ -13,23 +13,23 @@ import anyio.abc
 import msgspec
 import structlog
 
-from atomserve import control
+from atomserve import control, exits
 from atomserve.engine.options import Options
-from atomserve.errors import EXIT_CONFIG
 from atomserve.plugins import Source
 from atomserve.settings import ModelSettings, Settings
 from atomserve.supervisor.api_processes import ApiProcesses
 from atomserve.supervisor.children import HASTE, Child
 from atomserve.supervisor.events import Event, WorkerEnded, WorkerStarted
-from atomserve.supervisor.links import link
+from atomserve.supervisor.pairs import link
 from atomserve.supervisor.restarts import Restarts
+from atomserve.supervisor.spares import Spare
 from atomserve.supervisor.standing import Standing
-from atomserve.supervisor.worker import Slot, Worker
+from atomserve.supervisor.worker import Seat, Worker
 
 log = structlog.get_logger("atomserve.supervisor")
 
 
-class Instance(Protocol):
+class Owner(Protocol):
     """What a `WorkerGroup` asks of whoever runs it."""
 
     def claim(self, model: str, source: Source) -> bool:
@@ -49,13 +49,13 @@ class WorkerGroup:
         command: Sequence[str],
         *,
         apis: ApiProcesses,
-        instance: Instance,
+        owner: Owner,
         emit: Callable[[Event], None],
         log_fd: int,
     ) -> None:
         self.source = source
         self.standing = Standing(apis, emit)
-        self.slots = [Slot(0)]
+        self.seats = [Seat(0)]
         self.workers: list[Worker] = []
         """All that run: starting, serving, spare and retiring."""
         self.restarts: Counter[str] = Counter()
@@ -63,16 +63,13 @@ class WorkerGroup:
         self._settings = settings
         self._start_worker = partial(Worker.start, command, settings, source, log_fd=log_fd)
         self._apis = apis
-        self._instance = instance
+        self._owner = owner
         self._emit = emit
         named = settings.models.get(source.name or "", ModelSettings())
         self._options = Options(startup_timeout=named.startup_timeout or Options().startup_timeout)
         self._limit = Restarts(named.crash_limit or Options().crash_limit)
-        self._not_before = 0.0
         self._begun = self._complete = False
-        self._spare: Worker | None = None
-        self._spare_number = 0
-        self._spare_gone = anyio.Event()
+        self._spare = Spare()
         self._tired: deque[Worker] = deque()
         self._recycling: Worker | None = None
         self._over = anyio.Event()
@@ -89,32 +86,32 @@ class WorkerGroup:
     @property
     def spares(self) -> list[Worker]:
         """The workers that wait to replace another, or will."""
-        places = {slot.number for slot in self.slots}
+        dealt = {seat.deal for seat in self.seats}
         return [
             worker
             for worker in self.workers
-            if worker.number not in places and worker.state != "retiring"
+            if worker.deal not in dealt and worker.state != "retiring"
         ]
 
     async def run(self) -> None:
         """Keep the workers until they are told to stop, or die too often."""
         async with anyio.create_task_group() as self._tasks:
-            self._tasks.start_soon(self._keep, self.slots[0])
+            self._tasks.start_soon(self._keep, self.seats[0])
 
     def introduce(self, index: int, child: Child) -> None:
         """Tell a new API process all that the others know."""
         self.standing.repeat_offer(child)
-        for slot in self.slots:
-            self._link(slot, index, child)
+        for seat in self.seats:
+            self._link(seat, index, child)
         self.standing.repeat_state(child)
 
-    def replace_hung(self, message: control.Hung) -> None:
+    def condemn(self, message: control.Condemned) -> None:
         """Put another in the place of a worker that must be killed, if it still runs."""
         wanted = (message.slot, message.pid)
         for worker in self.workers:
             if (worker.slot, worker.pid) == wanted and not worker.doomed:
                 self._tasks.start_soon(worker.end_hung, message.reason)
-                if self._spare is not None:
+                if self._spare.worker is not None:
                     worker.leaving.set()
 
     def finish(self) -> None:
@@ -129,54 +126,40 @@ class WorkerGroup:
         for worker in self.workers:
             self._tasks.start_soon(worker.stop)
 
-    async def _keep(self, slot: Slot) -> None:
-        """Keep a worker in ``slot``, one after another."""
-        while (worker := self._take_spare(slot) or await self._load(slot.number)) is not None:
-            old = slot.seat(worker)
+    async def _keep(self, seat: Seat) -> None:
+        """Keep a worker in ``seat``, one after another."""
+        while (worker := self._spare.take(seat) or await self._load(seat.deal)) is not None:
+            old = seat.give(worker)
             for index, child in self._apis.running.items():
-                self._link(slot, index, child)
+                self._link(seat, index, child)
             self._tell_state()
             if old is not None and old is self._recycling:
                 self._tasks.start_soon(self._retire, old)
             await worker.leaving.wait()
 
-    async def _keep_spare(self) -> None:
-        """Keep one more loaded worker, which waits."""
-        while (worker := await self._load(self._spare_number)) is not None:
-            self._spare, self._spare_gone = worker, anyio.Event()
-            await self._spare_gone.wait()
-
-    def _take_spare(self, slot: Slot) -> Worker | None:
-        """Return the spare, whose successor will have the number that ``slot`` has now."""
-        spare, self._spare = self._spare, None
-        if spare is not None:
-            self._spare_number, slot.number = slot.number, spare.number
-            self._spare_gone.set()
-        return spare
-
-    async def _load(self, number: int) -> Worker | None:
+    async def _load(self, deal: int) -> Worker | None:
         """Start workers until one has loaded; None when there shall be none any more."""
         while not self._over.is_set():
-            if (pause := self._not_before - time.monotonic()) > 0:
+            if pause := self._limit.pause(time.monotonic()):
                 with anyio.move_on_after(pause):
                     await self._over.wait()
-            elif (worker := self._start(number)) is not None:
+            elif (worker := self._start(deal)) is not None:
                 await worker.settle(self._options.startup_timeout)
                 # One that learned too late that it is not wanted may have loaded all the same.
                 if worker.serving and not self._over.is_set():
                     return worker
         return None
 
-    def _start(self, number: int) -> Worker | None:
+    def _start(self, deal: int) -> Worker | None:
         """Start one worker; one that cannot be started has died."""
         try:
-            worker = self._start_worker(number=number)
+            worker = self._start_worker(deal=deal)
         except OSError as exc:
-            self._bear_death(WorkerEnded(self.name, number, 0, "died", str(exc), None))
+            self._bear_death(WorkerEnded(self.name, deal, 0, "died", str(exc), None))
             return None
         worker.model = self.name
         self.workers.append(worker)
-        self._emit(WorkerStarted(self.name, number, worker.pid))
+        self._emit(WorkerStarted(self.name, deal, worker.pid))
         self._tasks.start_soon(self._attend, worker)
         return worker
 
@@ -196,10 +179,10 @@ class WorkerGroup:
                 worker.cause, worker.detail = "broken", detail
             case control.Fatal(text, exit_code) if not self._begun:
                 worker.dismissed = True
-                self._instance.fail(text, exit_code)
+                self._owner.fail(text, exit_code)
             case control.Fatal(text, _):
                 worker.cause, worker.detail = "broken", text
-            case control.Tired(reason) if any(slot.worker is worker for slot in self.slots):
+            case control.Tired(reason) if any(seat.worker is worker for seat in self.seats):
                 worker.cause = reason
                 self._tired.append(worker)
                 self._recycle_next()
@@ -222,27 +205,26 @@ class WorkerGroup:
     def _begin(self, message: control.Described) -> bool:
         """Decide at the first description where the wrapper runs, and how often."""
         options = message.options
-        if not self._instance.claim(message.model, self.source):
+        if not self._owner.claim(message.model, self.source):
             return False
         if options.executor == "thread":
             self.stop()
             self._apis.host(self.source)
             return False
         self._begun = True
-        self._limit.allow(options.crash_limit)
         # All slots lost at once are one misfortune, and no reason to give the model up.
-        self._limit.most = max(self._limit.most, options.slots)
+        self._limit.allow(options.crash_limit, least=options.slots)
         for index in range(1, options.slots):
-            self.slots.append(Slot(index))
-            self._tasks.start_soon(self._keep, self.slots[index])
+            self.seats.append(Seat(index))
+            self._tasks.start_soon(self._keep, self.seats[index])
         return True
 
-    def _link(self, slot: Slot, index: int, child: Child) -> None:
-        """Connect the worker in ``slot`` with API process ``index``."""
-        worker = slot.worker
+    def _link(self, seat: Seat, index: int, child: Child) -> None:
+        """Connect the worker in ``seat`` with API process ``index``."""
+        worker = seat.worker
         if worker is None or not worker.serving:
             return
-        order = control.Link(self.standing.model, slot.index, worker.pid, index)
+        order = control.Link(self.standing.model, seat.index, worker.pid)
         try:
             link(order, child, worker.child)
         except OSError as exc:
@@ -261,7 +243,7 @@ class WorkerGroup:
     async def _retire(self, worker: Worker) -> None:
         """Let ``worker`` end its jobs and leave."""
         if worker.serving:
-            self._apis.post(control.Unlink(self.standing.model, worker.slot, worker.pid))
+            self._apis.post(control.Unlink(self.standing.model, worker.pid))
         options = self._options
         longest = max(options.timeout, options.stream_timeout or 0.0)
         await worker.retire(longest + options.grace + options.unload_timeout)
@@ -272,8 +254,7 @@ class WorkerGroup:
         ordered = worker.dismissed or self._over.is_set()
         cause = "stopped" if self._over.is_set() else worker.cause
         if self.standing.model:
-            fate = worker.child.fate
-            self._apis.post(control.Lost(self.standing.model, worker.slot, worker.pid, fate))
+            self._apis.post(control.Lost(self.standing.model, worker.pid))
         end = WorkerEnded(self.name, worker.slot, worker.pid, cause, worker.reason, None)
         if ordered:
             self._emit(end)
@@ -283,9 +264,7 @@ class WorkerGroup:
             self._bear_death(end)
         if not self._over.is_set():
             self.restarts[cause] += 1
-        if worker is self._spare:
-            self._spare = None
-            self._spare_gone.set()
+        self._spare.bury(worker)
         if worker is self._recycling:
             self._recycling = None
             self._recycle_next()
@@ -295,23 +274,18 @@ class WorkerGroup:
 
     def _bear_death(self, end: WorkerEnded) -> None:
         """Decide when the next worker is started, or that there is none."""
-        now = time.monotonic()
-        delay = self._limit.after_death(now)
-        if delay is not None and now < self._not_before:  # several died together: one pause
-            delay = self._not_before - now
+        delay = self._limit.after_death(time.monotonic())
         end = msgspec.structs.replace(end, restart_in=delay)
         self._emit(end)
         log.error("worker.died", **msgspec.structs.asdict(end))
         if delay is None:
             self._give_up(end.reason)
-        else:
-            self._not_before = now + delay
 
     def _give_up(self, reason: str) -> None:
         """Serve this model no more; the others go on."""
         if not self._begun:
             text = f"{self.source}: its process ends before it is imported: {reason}"
-            self._instance.fail(text, EXIT_CONFIG)
+            self._owner.fail(text, exits.CONFIG)
             return
         self._over.set()
         self.standing.become("failed", reason)
@@ -323,12 +297,11 @@ class WorkerGroup:
         standing = self.standing
         if self._over.is_set():
             return
-        serving = [slot for slot in self.slots if slot.serving]
-        if not self._complete and len(serving) == len(self.slots):
+        serving = [seat for seat in self.seats if seat.serving]
+        if not self._complete and len(serving) == len(self.seats):
             self._complete = True
             if self._options.spares:  # it shall not delay the first start
-                self._spare_number = len(self.slots)
-                self._tasks.start_soon(self._keep_spare)
+                self._tasks.start_soon(self._spare.keep, self._load, len(self.seats))
         if serving and self._complete:
             standing.become("ready")
         else:

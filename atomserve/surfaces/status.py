@@ -27,7 +27,7 @@ from atomserve.telemetry.instance import (
     WorkerReport,
 )
 from atomserve.telemetry.status import ApiStatus, ModelStatus, Queue, SlotStatus, Status
-from atomserve.telemetry.vitals import vitals
+from atomserve.telemetry.vitals import resident
 
 
 class Whole:
@@ -141,7 +141,7 @@ def _apis(report: Report | None, own: ApiDocument, *, ready: bool) -> list[ApiRe
         msgspec.structs.replace(api, counters=own) if api.pid == pid else api for api in others
     ]
     if all(api.pid != pid for api in found):
-        found.append(ApiReport(len(found), pid, ready, 0, _resident(pid), own))
+        found.append(ApiReport(len(found), pid, ready, 0, resident(pid), own))
     return found
 
 
@@ -223,16 +223,11 @@ def _worker(worker: WorkerReport, jobs: Counter[int], capacity: int) -> SlotStat
 
 
 def _linked(slot: OwnSlot) -> SlotStatus:
-    return SlotStatus(slot.slot, slot.pid, "ready", busy=slot.busy, rss=_resident(slot.pid))
+    return SlotStatus(slot.slot, slot.pid, "ready", busy=slot.busy, rss=resident(slot.pid))
 
 
 def _hosted(api: ApiReport, slot: OwnSlot) -> SlotStatus:
     return SlotStatus(slot.slot, api.pid, "ready", busy=slot.busy, rss=api.rss)
-
-
-def _resident(pid: int) -> int | None:
-    found = vitals(pid)
-    return None if found is None else found.resident
 
 
 def routes(whole: Whole, prefix: str) -> list[Route]:

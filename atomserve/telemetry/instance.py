@@ -77,7 +77,6 @@ class WorkerReport(msgspec.Struct, frozen=True):
     state: str
     restarts: int | None = None
     rss: int | None = None
-    started: float | None = None
     document: WorkerDocument | None = None
 
 
@@ -91,7 +90,7 @@ class ModelReport(msgspec.Struct, frozen=True):
     restarts: dict[str, int]
 
 
-class Supervisor(msgspec.Struct, frozen=True):
+class SupervisorReport(msgspec.Struct, frozen=True):
     """The supervisor's process."""
 
     pid: int
@@ -105,7 +104,7 @@ class Report(msgspec.Struct, frozen=True):
     ``departed`` is what API processes had counted that run no more.
     """
 
-    instance: Supervisor
+    instance: SupervisorReport
     api_processes: list[ApiReport]
     models: dict[str, ModelReport]
     departed: list[Snapshot] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from atomserve.telemetry.instance import Supervisor
+from atomserve.telemetry.instance import SupervisorReport
 
 
 class Queue(msgspec.Struct, frozen=True):
@@ -63,6 +63,6 @@ class Status(msgspec.Struct, frozen=True):
 
     partial: bool
     ready: bool
-    supervisor: Supervisor | None
+    supervisor: SupervisorReport | None
     api_processes: list[ApiStatus]
     models: dict[str, ModelStatus]

@@ -32,6 +32,12 @@ def vitals(pid: int) -> Vitals | None:
     return Vitals(cpu, int(fields[21]) * _PAGE, _descriptors(pid))
 
 
+def resident(pid: int) -> int | None:
+    """Return the bytes of memory of process ``pid``; None as `vitals` does."""
+    found = vitals(pid)
+    return None if found is None else found.resident
+
+
 def _descriptors(pid: int) -> int | None:
     try:
         return len(os.listdir(f"/proc/{pid}/fd"))

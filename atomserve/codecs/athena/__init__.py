@@ -1,0 +1,1 @@
+"""The Athena protocol's documents: requests and frames read, answers and errors written."""
