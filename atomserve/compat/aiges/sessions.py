@@ -1,0 +1,421 @@
+"""The pool of threads that stream wrappers take their sessions from, without its races.
+
+Upstream frees a thread by name: a late Destroy of one session frees the next one's thread, and a
+frame written late reaches the wrong client. Here each claim of a thread has a handle of its own,
+and a thread is claimed again only after it came back to its queue, done with the session before.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from atomserve.compat.aiges.shim.aiges.core.types import THREAD_MODE
+from atomserve.compat.aiges.shim.aiges.dto import Response
+
+_log = logging.getLogger("aiges")
+_FAILED = -1
+
+
+class _Closed(SystemExit):
+    """Ends a thread that waits on a queue of a closed pool, silently."""
+
+
+class _Feed(queue.Queue[Any]):
+    """What a stream thread reads; tells its worker when the thread takes one and comes back."""
+
+    def __init__(self, worker: WorkerThread) -> None:
+        super().__init__()
+        self._worker = worker
+        self.closed = False
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        end = None if timeout is None else time.monotonic() + timeout
+        with self.not_empty:
+            self._worker._at_rest()
+            while not self._qsize():
+                if self.closed:
+                    self.not_empty.wait(0.05)  # a loop that catches everything must not spin
+                    raise _Closed
+                left = None if end is None else end - time.monotonic()
+                if not block or (left is not None and left <= 0):
+                    raise queue.Empty
+                self.not_empty.wait(left)
+            self._worker._taken()
+            item = self._get()
+            self.not_full.notify()
+            return item
+
+    def close(self) -> None:
+        """Let waiting threads end."""
+        with self.mutex:
+            self.closed = True
+            self.not_empty.notify_all()
+
+
+class _Inlet(queue.Queue[Any]):
+    """One session's side of a feed: what comes after the session's end is dropped."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._session = session
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        self._session._write(item)
+
+
+class Session:
+    """One claim of a worker thread; what a wrapper gets for a handle.
+
+    All of it is harmless once the session is over: nothing of it reaches the thread's next one.
+    """
+
+    def __init__(self, worker: WorkerThread, handle: str) -> None:
+        self.handle = handle
+        self.sid = ""
+        self.params: dict[str, Any] = {}
+        self.callback_fn: Callable[..., Any] | None = None
+        self.in_q: queue.Queue[Any] = _Inlet(self)
+        self.out_q: queue.Queue[Any] = queue.Queue()
+        self._worker = worker
+
+    def setup_sid(self, sid: str) -> None:
+        """Set the session's own id."""
+        self.sid = sid
+
+    def setup_params(self, params: dict[str, Any]) -> None:
+        """Set what the client asked for."""
+        self.params = params
+
+    def setup_callback_fn(self, callback: Callable[..., Any]) -> None:
+        """Set what results are handed to, with the sid."""
+        self.callback_fn = callback
+
+    def reset(self) -> None:
+        """End the session: its thread is free as soon as it is back at its queue."""
+        self._worker._release(self)
+
+    @property
+    def idle(self) -> bool:
+        """Whether the session is over."""
+        return self._worker._session is not self
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the session is over."""
+        return self.idle
+
+    def _write(self, item: Any) -> None:
+        self._worker._write(self, item)
+
+
+class StreamHandleThread(threading.Thread):
+    """The base of the thread that a wrapper writes: override ``infer``, or the whole ``run``."""
+
+    def __init__(self, session_thread: Any, in_q: queue.Queue[Any], out_q: Any) -> None:
+        super().__init__(daemon=True)
+        self.is_stopping = False
+        self.session_thread = session_thread
+        self.in_q = in_q
+        self.out_q = out_q
+
+    def setDaemon(self, daemonic: bool) -> None:
+        """Set `daemon`, by the name that wrappers use."""
+        self.daemon = daemonic
+
+    def init_model(self, *args: Any, **kwargs: Any) -> Any:
+        """Load what the thread needs; the worker's handle is given."""
+
+    def infer(self, req: Any) -> Any:
+        """Work on one write of the session that `session_thread` shows."""
+        raise NotImplementedError(f"{type(self).__name__} has neither infer nor run")
+
+    def stop(self) -> None:
+        """Ask the thread to end."""
+        self.is_stopping = True
+
+    def run(self) -> None:
+        """Give `infer` what is written, until stopped."""
+        self.init_model(self.session_thread.handle)
+        while not self.is_stopping:
+            self.infer(self.in_q.get())
+
+
+class WorkerThread:
+    """One stream thread with its current session; what the thread sees as `session_thread`."""
+
+    def __init__(
+        self,
+        name: str,
+        thread_class: Callable[..., threading.Thread],
+        freed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.name = name
+        self.in_q = _Feed(self)
+        self.is_stopping = False
+        self._thread_class = thread_class
+        self._freed = freed
+        self._none = Session(self, name)
+        self._claims = 0
+        # All below is read and written under the feed's lock.
+        self._session: Session | None = None
+        self._released = False
+        self._resting = True
+        self._begun = False
+        self._retried = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def handle(self) -> str:
+        """The current session's handle, or the worker's name."""
+        return self._current.handle
+
+    @property
+    def sid(self) -> str:
+        """The current session's id."""
+        return self._current.sid
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The current session's parameters."""
+        return self._current.params
+
+    @property
+    def callback_fn(self) -> Callable[..., Any] | None:
+        """What the current session's results are handed to."""
+        return self._current.callback_fn
+
+    @property
+    def out_q(self) -> queue.Queue[Any]:
+        """The results of the current session, for those that are read and not called back."""
+        return self._current.out_q
+
+    @property
+    def idle(self) -> bool:
+        """Whether the worker has no session."""
+        return self._session is None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the worker has no session."""
+        return self.idle
+
+    def reset(self) -> None:
+        """End the current session, as the stream thread does after its last result."""
+        self._release(self._current)
+
+    def start(self) -> None:
+        """Start the stream thread, or another one where it has ended."""
+        with self.in_q.mutex:
+            if self._thread is not None:
+                return
+            thread = self._thread_class(self, self.in_q, _Results(self))
+            thread.run = self._guarded(thread.run)  # type: ignore[method-assign]
+            self._thread = thread
+        thread.start()
+
+    def stop(self, timeout: float = 0.0) -> bool:
+        """Ask the thread to end, wait for that up to ``timeout`` seconds, say whether it did."""
+        self.is_stopping = True
+        thread = self._thread
+        if thread is None:
+            return True
+        getattr(thread, "stop", lambda: None)()
+        self.in_q.close()
+        thread.join(timeout)
+        return not thread.is_alive()
+
+    def claim(self) -> Session | None:
+        """Start a session, if the worker has none."""
+        with self.in_q.mutex:
+            if self._session is not None or self.is_stopping:
+                return None
+            self._claims += 1
+            session = self._session = Session(self, f"{self.name}#{self._claims}")
+            self._released = self._begun = self._retried = False
+        try:
+            self.start()
+        except BaseException:
+            self._release(session)
+            raise
+        return session
+
+    def session(self, handle: str) -> Session:
+        """Return the session called ``handle``; one that is over is an empty one."""
+        current = self._current
+        return current if handle in (current.handle, self.name) else Session(self, handle)
+
+    @property
+    def _current(self) -> Session:
+        return self._session or self._none
+
+    def _write(self, session: Session, item: Any) -> None:
+        with self.in_q.mutex:
+            if session is self._session and not self._released:
+                self.in_q._put(item)
+                self.in_q.unfinished_tasks += 1
+                self.in_q.not_empty.notify()
+
+    def _release(self, session: Session) -> None:
+        with self.in_q.mutex:
+            if session is self._session:
+                self._released = True
+                self.in_q.queue.clear()
+                if self._resting:
+                    self._end()
+
+    def _at_rest(self) -> None:
+        """Note, under the feed's lock, that the thread is done with what it took."""
+        self._resting = True
+        if self._released:
+            self._end()
+
+    def _taken(self) -> None:
+        """Note, under the feed's lock, that the thread works for the session now."""
+        self._resting = False
+        self._begun = True
+
+    def _end(self) -> None:
+        self._session = None
+        self._released = False
+        self._freed()
+
+    def _guarded(self, run: Callable[[], None]) -> Callable[[], None]:
+        def guarded() -> None:
+            try:
+                run()
+            except Exception:  # noqa: BLE001 - a wrapper may raise anything
+                _log.exception("%s: the stream thread failed", self.handle)
+            finally:
+                self._lost()
+
+        return guarded
+
+    def _lost(self) -> None:
+        """Fail the session whose thread has ended; one that it had not begun gets another."""
+        with self.in_q.mutex:
+            self._thread = None
+            self._resting = True
+            session = None if self._released or self.is_stopping else self._session
+            again = session is not None and not (self._begun or self._retried)
+            self._retried = True
+        if again:
+            self.start()
+            return
+        if session is not None:
+            _fail(session)
+        with self.in_q.mutex:
+            self.in_q.queue.clear()
+            self._end()
+
+
+def _fail(session: Session) -> None:
+    try:
+        if session.callback_fn is not None:
+            session.callback_fn(Response().response_err(_FAILED), session.sid)
+    except Exception:  # noqa: BLE001 - a wrapper may raise anything
+        _log.exception("%s: the failure could not be told", session.handle)
+
+
+class _Results(queue.Queue[Any]):
+    """The stable queue that a stream thread writes its results to: the current session's."""
+
+    def __init__(self, worker: WorkerThread) -> None:
+        super().__init__()
+        self._worker = worker
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        self._worker.out_q.put(item)
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        return self._worker.out_q.get(block, timeout)
+
+
+class HandlePool:
+    """The workers of one wrapper, by name."""
+
+    def __init__(self, workers: dict[str, WorkerThread]) -> None:
+        self.workers = workers
+
+
+class SessionManager:
+    """Hands out worker threads to sessions, one each; safe from any thread."""
+
+    patience = 0.5
+    """How long a new session waits for a thread that is about to be done, seconds."""
+
+    def __init__(self, config: Any = None, mode: str = THREAD_MODE, nums: int = 0) -> None:
+        self.initialized = False
+        self.code = 0
+        self.wrapperConfig: Any = config if config is not None else {}
+        self.handle_pool = HandlePool({})
+        self._changed = threading.Condition()
+        self._frees = 0
+
+    def init_wrapper_config(self, config: Any = None) -> None:
+        """Keep the wrapper's configuration."""
+        self.wrapperConfig = config if config is not None else {}
+
+    def init_handle_pool(self, mode: str, nums: Any, ReqThreadCls: Any) -> None:
+        """Start ``nums`` threads of the wrapper's class; processes were never supported."""
+        if mode != THREAD_MODE:
+            _log.warning("sessions run in threads: there is no mode %r", mode)
+        names = [f"Process-0-Thread-{number}" for number in range(int(nums))]
+        workers = {name: WorkerThread(name, ReqThreadCls, self._freed) for name in names}
+        self.handle_pool = HandlePool(workers)
+        for worker in workers.values():
+            worker.start()
+        self.initialized = True
+
+    def get_idle_handle(self) -> str | None:
+        """Claim a free thread and return the session's handle; None if all are taken."""
+        end = time.monotonic() + self.patience
+        while True:
+            seen = self._frees
+            for worker in self.handle_pool.workers.values():
+                session = worker.claim()
+                if session is not None:
+                    return session.handle
+            with self._changed:
+                left = end - time.monotonic()
+                if not self._changed.wait_for(lambda: self._frees != seen, max(0.0, left)):  # noqa: B023 - called at once
+                    return None
+
+    def get_session(self, handle: Any) -> Session | None:
+        """Return the session of ``handle``; None if no thread was ever called so."""
+        worker = self._worker(handle)
+        return None if worker is None else worker.session(str(handle))
+
+    def set_idle_session(self, handle: Any) -> None:
+        """End the session of ``handle``; harmless when it is over."""
+        session = self.get_session(handle)
+        if session is not None:
+            session.reset()
+
+    def reset_session(self, handle: Any) -> None:
+        """End the session of ``handle``; harmless when it is over."""
+        self.set_idle_session(handle)
+
+    def push_back(self, handle: Any) -> None:
+        """End the session of ``handle``; harmless when it is over."""
+        self.set_idle_session(handle)
+
+    def close(self, timeout: float = 1.0) -> bool:
+        """Stop all threads, waiting ``timeout`` seconds in all; says whether they ended."""
+        end = time.monotonic() + timeout
+        workers = list(self.handle_pool.workers.values())
+        for worker in workers:
+            worker.stop()
+        return all(worker.stop(max(0.0, end - time.monotonic())) for worker in workers)
+
+    def _freed(self) -> None:
+        with self._changed:
+            self._frees += 1
+            self._changed.notify_all()
+
+    def _worker(self, handle: Any) -> WorkerThread | None:
+        return self.handle_pool.workers.get(str(handle).partition("#")[0])
