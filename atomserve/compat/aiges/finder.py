@@ -75,7 +75,9 @@ def installed(*, prefer_real: bool = False, local: Sequence[str] = ()) -> Iterat
 def _wanted(prefer_real: bool) -> list[str]:
     if not prefer_real:
         return list(NAMES)
-    real = {name for name in NAMES if PathFinder.find_spec(name) is not None}
+    specs = {name: PathFinder.find_spec(name) for name in NAMES}
+    # Without an origin it is a mere folder of that name.
+    real = {name for name, spec in specs.items() if spec is not None and spec.origin is not None}
     if "aiges" in real:
         real.add("aiges_embed")
     return [name for name in NAMES if name not in real]

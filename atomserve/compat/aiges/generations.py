@@ -86,6 +86,8 @@ def construct(target: Any) -> Any:
 
 def inherited(owner: Any, attribute: str) -> bool:
     """Say whether ``attribute`` is only what the SDK's base class has: not the wrapper's own."""
+    if attribute in getattr(owner, "__dict__", {}):
+        return False
     for cls in type(owner).__mro__:
         if attribute in vars(cls):
             return cls.__name__ == _BASE and cls.__module__ in (*_SDK, *_THIRD)

@@ -288,6 +288,8 @@ class WorkerThread:
         def guarded() -> None:
             try:
                 run()
+            except _Closed:
+                pass
             except Exception:  # noqa: BLE001 - a wrapper may raise anything
                 _log.exception("%s: the stream thread failed", self.handle)
             finally:
