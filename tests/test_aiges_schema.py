@@ -9,8 +9,7 @@ import pytest
 
 from atomserve.compat.aiges.checks import check_resp
 from atomserve.compat.aiges.declared import declared, key_of
-from atomserve.compat.aiges.local import test_params as params_of
-from atomserve.compat.aiges.local import test_request as request_of
+from atomserve.compat.aiges.local import sample_params, sample_request
 from atomserve.compat.aiges.schema import legacy_schema, open_schema, schema_v2
 from atomserve.compat.aiges.shim.aiges.dto import Response, ResponseData
 from atomserve.compat.aiges.shim.aiges.sdk import (
@@ -216,10 +215,10 @@ def test_test_values_are_what_production_would_send(tmp_path: Path) -> None:
         requestCls = Request()
 
     own = declared(Own, name="own")
-    params = params_of(own)
+    params = sample_params(own)
     assert params.pop("sid")
     assert params == {"half": "0.5", "flag": "true", "raw": "bytes"}
-    request = request_of(own)
+    request = sample_request(own)
     assert [(node.key, node.data, node.type) for node in request.list] == [
         ("img", b"png", 2),
         ("json", '{"a": "é"}'.encode(), 0),

@@ -235,7 +235,7 @@ class Catching(StreamHandleThread):
 
     def run(self) -> None:
         while not self.is_stopping:
-            try:  # noqa: SIM105 - as wrappers write it
+            try:
                 req = self.in_q.get()
                 self.session_thread.callback_fn(req, self.session_thread.sid)
             except:  # noqa: E722
@@ -258,7 +258,35 @@ class Polling(StreamHandleThread):
         threading.Event().wait(0.001)
 
 
-@pytest.mark.parametrize("loop", [Loop, Catching, Polling])
+class Asking(Polling):
+    """A loop that asks before it takes."""
+
+    def run(self) -> None:
+        while not self.is_stopping:
+            if self.in_q.empty():
+                self.join_later()
+                continue
+            try:
+                req = self.in_q.get_nowait()
+            except queue.Empty:
+                continue
+            self.session_thread.callback_fn(req, self.session_thread.sid)
+
+
+@pytest.mark.parametrize("loop", [Loop, Catching, Polling, Asking])
+def test_every_loop_gives_its_thread_back(
+    manager: SessionManager, loop: type[StreamHandleThread]
+) -> None:
+    got: queue.Queue[Any] = queue.Queue()
+    manager.init_handle_pool("thread", 1, loop)
+    for sid in ("a", "b", "c"):
+        session = started(manager, sid, lambda *result: got.put(result))
+        session.in_q.put("x")
+        assert got.get(timeout=PATIENCE) == ("x", sid)
+        manager.set_idle_session(session.handle)
+
+
+@pytest.mark.parametrize("loop", [Loop, Catching, Polling, Asking])
 def test_threads_end_with_their_pool(loop: type[StreamHandleThread]) -> None:
     got: queue.Queue[Any] = queue.Queue()
     manager = SessionManager()

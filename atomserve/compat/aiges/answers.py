@@ -14,6 +14,7 @@ from atomserve.compat.aiges.shim.aiges.dto import (
     SessionCreateResponse,
     stored,
 )
+from atomserve.compat.aiges.values import kind, size, text
 from atomserve.errors import BadAnswer
 
 _log = logging.getLogger("aiges")
@@ -41,7 +42,7 @@ def code_of(value: Any, method: str) -> int:
     try:
         return operator.index(value)
     except TypeError:
-        raise BadAnswer(f"{method} returned {_kind(value)}, not an int") from None
+        raise BadAnswer(f"{method} returned {kind(value)}, not an int") from None
 
 
 def response_of(
@@ -66,7 +67,7 @@ def response_of(
     try:
         code = 0 if value is None else operator.index(value)
     except TypeError:
-        raise BadAnswer(f"{method} returned {_kind(value)}, not a Response") from None
+        raise BadAnswer(f"{method} returned {kind(value)}, not a Response") from None
     return Response([_item(item, method) for item in results], code)
 
 
@@ -87,8 +88,8 @@ def created_of(value: Any, method: str, *, sid: str) -> SessionCreateResponse:
         raise BadAnswer(f"{method} returned None, not a SessionCreateResponse")
     else:
         handle, code = "", code_of(value, method)
-    text = handle.decode("utf-8", "replace") if isinstance(handle, bytes) else str(handle or "")
-    return SessionCreateResponse(text if code else text or sid, code)
+    name = text(handle or "")
+    return SessionCreateResponse(name if code else name or sid, code)
 
 
 def pieces_of(response: Any, *, warned: set[str], c_len: bool = False) -> list[Piece]:
@@ -99,16 +100,16 @@ def pieces_of(response: Any, *, warned: set[str], c_len: bool = False) -> list[P
     """
     found = []
     for item in response.list:
-        key, data = _text(item.key), stored(item.data)
-        size = data.nbytes if isinstance(data, memoryview) else len(data)
-        if not key and not size:
+        key, data = text(item.key), stored(item.data)
+        held = size(data)
+        if not key and not held:
             continue
-        if item.len != size:
+        if item.len != held:
             if c_len:
                 data = memoryview(data).cast("B")[: item.len]
             elif key not in warned:
                 warned.add(key)
-                _log.warning("%s: len says %s, the data is %s long: ignored", key, item.len, size)
+                _log.warning("%s: len says %s, the data is %s long: ignored", key, item.len, held)
         found.append(Piece(key, data, item.type, item.status, getattr(item, "desc", {})))
     return found
 
@@ -119,7 +120,7 @@ def _pair(value: tuple[Any, Any], method: str) -> Response:
     if items is None:
         items = ()
     if not isinstance(items, Iterable) or isinstance(items, str | bytes | dict):
-        raise BadAnswer(f"{method} returned {_kind(items)} where a list of data is expected")
+        raise BadAnswer(f"{method} returned {kind(items)} where a list of data is expected")
     return Response([_item(item, method) for item in items], code_of(code, method))
 
 
@@ -127,7 +128,7 @@ def _item(item: Any, method: str) -> Any:
     if not isinstance(item, dict):
         if hasattr(item, "key") and hasattr(item, "data"):
             return item
-        raise BadAnswer(f"{method}: {_kind(item)} is no piece of a result")
+        raise BadAnswer(f"{method}: {kind(item)} is no piece of a result")
     if "key" not in item or "data" not in item:
         raise BadAnswer(f"{method}: a piece of the result has no key or no data")
     return ResponseData(
@@ -148,11 +149,3 @@ def _plain(data: Any) -> Any:
     if isinstance(data, str | bytes | bytearray | memoryview):
         return data
     return json.dumps(data, ensure_ascii=False)
-
-
-def _text(key: Any) -> str:
-    return key.decode("utf-8", "replace") if isinstance(key, bytes) else str(key)
-
-
-def _kind(value: Any) -> str:
-    return "None" if value is None else f"a value of type {type(value).__name__}"

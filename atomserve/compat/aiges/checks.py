@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from atomserve.compat.aiges.declared import key_of, kind_of
 from atomserve.compat.aiges.shim.aiges.core.types import Once, Types
+from atomserve.compat.aiges.values import kind, size
 
 
 class Finding(NamedTuple):
@@ -27,7 +28,7 @@ def check_resp(response: Any, accepts: Sequence[Any] = ()) -> list[Finding]:
     what the wrapper declares; they are left out where it declares no ``accepts``.
     """
     if not hasattr(response, "list") or not hasattr(response, "error_code"):
-        return [Finding(1, f"the result is no Response but {_kind(response)}")]
+        return [Finding(1, f"the result is {kind(response)}, not a Response")]
     if response.error_code != 0:
         return []
     items = [item for item in response.list if not _blank(item)]
@@ -42,10 +43,9 @@ def _data(items: Sequence[Any]) -> Iterator[Finding]:
         if not issubclass(given, bytes | memoryview):
             message = f"{item.key}: the data should be bytes, not {given.__name__}"
             yield Finding(4, message, tolerated=isinstance(item.data, bytes | memoryview))
-        size = getattr(item.data, "nbytes", None)
-        size = len(item.data) if size is None else size
-        if item.len != size:
-            yield Finding(5, f"{item.key}: len says {item.len}, the data is {size} long", True)
+        held = size(item.data)
+        if item.len != held:
+            yield Finding(5, f"{item.key}: len says {item.len}, the data is {held} long", True)
 
 
 def _keys(items: Sequence[Any]) -> Iterator[Finding]:
@@ -72,8 +72,4 @@ def _declared(items: Sequence[Any], accepts: Sequence[Any]) -> Iterator[Finding]
 
 
 def _blank(item: Any) -> bool:
-    return not item.key and not len(item.data)
-
-
-def _kind(value: Any) -> str:
-    return "None" if value is None else f"of type {type(value).__name__}"
+    return not item.key and not size(item.data)

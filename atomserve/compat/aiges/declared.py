@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from atomserve.compat.aiges.values import text
+
 DATA_TYPES = {0: "text", 1: "audio", 2: "image", 3: "video"}
 
 
@@ -46,13 +48,13 @@ def declared(wrapper: Any, *, name: str = "") -> Declared:
     """
     version = getattr(wrapper, "version", "")
     return Declared(
-        service_id=_text(getattr(wrapper, "serviceId", "")) or name,
-        version=_text(version if isinstance(version, str | bytes | int | float) else ""),
+        service_id=text(getattr(wrapper, "serviceId", "")) or name,
+        version=text(version if isinstance(version, str | bytes | int | float) else ""),
         fields=fields_of(wrapper),
-        sub=_text(getattr(wrapper, "sub", "ase")),
-        call=_text(getattr(wrapper, "call", "atmos")),
+        sub=text(getattr(wrapper, "sub", "ase")),
+        call=text(getattr(wrapper, "call", "atmos")),
         call_type=_number(getattr(wrapper, "call_type", 0)),
-        route=_text(getattr(wrapper, "route", "")),
+        route=text(getattr(wrapper, "route", "")),
     )
 
 
@@ -79,7 +81,7 @@ def is_param(value: Any) -> bool:
 
 def key_of(field: Any) -> str:
     """Return the field's key as text; some are written as bytes."""
-    return _text(field.key)
+    return text(field.key)
 
 
 def kind_of(field: Any) -> str:
@@ -97,10 +99,6 @@ def _attributes(holder: Any) -> Iterator[tuple[str, Any]]:
     if cls is not holder:
         found.update(getattr(holder, "__dict__", {}))
     yield from found.items()
-
-
-def _text(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _number(value: Any) -> int:

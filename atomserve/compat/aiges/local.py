@@ -60,7 +60,7 @@ def trial(
 
     Parameters are text, as in production. ``patience`` bounds the wait for each result.
     """
-    params, request = test_params(wrapper), test_request(wrapper)
+    params, request = sample_params(wrapper), sample_request(wrapper)
     outcome = Outcome(dict(params), request, [], [])
     code = bound.init(texts(config))
     if code:
@@ -79,13 +79,13 @@ def trial(
     return _judged(bound, wrapper, outcome, stream)
 
 
-def test_params(wrapper: Declared) -> dict[str, str]:
+def sample_params(wrapper: Declared) -> dict[str, str]:
     """Return the parameters' test values as production sends them."""
     values = {key_of(param): param.test_value for param in wrapper.fields.params}
     return {key: text_of(value) for key, value in values.items()} | {"sid": _SID}
 
 
-def test_request(wrapper: Declared) -> DataListCls:
+def sample_request(wrapper: Declared) -> DataListCls:
     """Return the inputs' test values as one request."""
     return DataListCls(
         [

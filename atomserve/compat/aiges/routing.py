@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from atomserve.compat.aiges.values import text
+
 Deliver = Callable[[Any], bool]
 """Takes a response, at once and from any thread; says whether the session still wanted it."""
 Metric = Callable[[str, int], None]
@@ -122,11 +124,11 @@ class Routes:
 
     def metric(self, tag: Any, key: Any, count: Any) -> int:
         """Count for the session of ``tag``; always 0."""
-        return self._tell(tag, lambda route: route.metric(_text(key), int(count)))
+        return self._tell(tag, lambda route: route.metric(text(key), int(count)))
 
     def trace(self, tag: Any, key: Any, value: Any) -> int:
         """Note ``value`` on the trace of the session of ``tag``; always 0."""
-        return self._tell(tag, lambda route: route.trace(_text(key), _text(value)))
+        return self._tell(tag, lambda route: route.trace(text(key), text(value)))
 
     def keep_locally(self, results: queue.Queue[Any] | None) -> None:
         """Put all results on ``results`` from now on, as a local run needs it; None ends that."""
@@ -143,7 +145,7 @@ class Routes:
             return len(self._by_tag)
 
     def _find(self, response: Any, tags: tuple[Any, ...]) -> tuple[Route | None, bool]:
-        names = [_text(tag) for tag in reversed(tags) if tag is not None]
+        names = [text(tag) for tag in reversed(tags) if tag is not None]
         with self._lock:
             for name in names:
                 found = self._by_tag.get(name, ())
@@ -157,7 +159,7 @@ class Routes:
 
     def _tell(self, tag: Any, act: Callable[[Route], None]) -> int:
         with self._lock:
-            found = list(self._by_tag.get(_text(tag), ()))
+            found = list(self._by_tag.get(text(tag), ()))
         if len(found) == 1:
             try:
                 act(found[0])
@@ -182,10 +184,6 @@ def _deliver(route: Route, response: Any) -> bool:
     except Exception:  # noqa: BLE001 - the wrapper's thread must go on
         _log.warning("a result could not be delivered", exc_info=True)
         return False
-
-
-def _text(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 ROUTES = Routes()

@@ -50,6 +50,10 @@ class _Feed(queue.Queue[Any]):
             self.not_full.notify()
             return item
 
+    def empty(self) -> bool:
+        """Say whether nothing is there; a released thread that polls this is sent to `get`."""
+        return super().empty() and not self._worker._released
+
     def close(self) -> None:
         """Let waiting threads end."""
         with self.mutex:
@@ -161,7 +165,8 @@ class WorkerThread:
         self._freed = freed
         self._none = Session(self, name)
         self._claims = 0
-        # All below is read and written under the feed's lock.
+        self._starting = threading.Lock()
+        # All below is written under the feed's lock.
         self._session: Session | None = None
         self._released = False
         self._resting = True
@@ -210,18 +215,19 @@ class WorkerThread:
 
     def start(self) -> None:
         """Start the stream thread, or another one where it has ended."""
-        with self.in_q.mutex:
+        with self._starting:
             if self._thread is not None:
                 return
             thread = self._thread_class(self, self.in_q, _Results(self))
             thread.run = self._guarded(thread.run)  # type: ignore[method-assign]
             self._thread = thread
-        thread.start()
+            thread.start()
 
     def stop(self, timeout: float = 0.0) -> bool:
         """Ask the thread to end, wait for that up to ``timeout`` seconds, say whether it did."""
         self.is_stopping = True
-        thread = self._thread
+        with self._starting:
+            thread = self._thread
         if thread is None:
             return True
         getattr(thread, "stop", lambda: None)()
@@ -375,17 +381,19 @@ class SessionManager:
 
     def get_idle_handle(self) -> str | None:
         """Claim a free thread and return the session's handle; None if all are taken."""
+        workers = list(self.handle_pool.workers.values())
         end = time.monotonic() + self.patience
-        while True:
+        while not all(worker.is_stopping for worker in workers):
             seen = self._frees
-            for worker in self.handle_pool.workers.values():
+            for worker in workers:
                 session = worker.claim()
                 if session is not None:
                     return session.handle
             with self._changed:
-                left = end - time.monotonic()
-                if not self._changed.wait_for(lambda: self._frees != seen, max(0.0, left)):  # noqa: B023 - called at once
+                left = max(0.0, end - time.monotonic())
+                if self._frees == seen and not self._changed.wait(left):
                     return None
+        return None
 
     def get_session(self, handle: Any) -> Session | None:
         """Return the session of ``handle``; None if no thread was ever called so."""

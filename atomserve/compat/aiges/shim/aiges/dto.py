@@ -13,6 +13,10 @@ from typing import Any, TypeAlias
 
 from atomserve.compat.aiges.routing import ROUTES
 from atomserve.compat.aiges.shim.aiges.core.types import (
+    AUDIO,
+    IMAGE,
+    STRING,
+    VIDEO,
     DataAudio,
     DataBegin,
     DataContinue,
@@ -23,9 +27,16 @@ from atomserve.compat.aiges.shim.aiges.core.types import (
     DataText,
     DataVideo,
     Once,
+    Status,
+    Types,
 )
+from atomserve.compat.aiges.values import size, text
 
 __all__ = [
+    "AUDIO",
+    "IMAGE",
+    "STRING",
+    "VIDEO",
     "DataAudio",
     "DataBegin",
     "DataContinue",
@@ -41,6 +52,8 @@ __all__ = [
     "Response",
     "ResponseData",
     "SessionCreateResponse",
+    "Status",
+    "Types",
     "callback",
     "callback_metric",
     "callback_trace",
@@ -95,7 +108,7 @@ class DataListNode:
     @property
     def len(self) -> int:
         """The piece's size, unless another was assigned."""
-        return _size(self._given) if self._len is None else self._len
+        return size(self._given) if self._len is None else self._len
 
     @len.setter
     def len(self, value: int) -> None:
@@ -113,8 +126,8 @@ class DataListCls:
 
     def get(self, key: Any, default: Any = None) -> Any:
         """Return the first piece called ``key``, or ``default``; the key may be bytes."""
-        name = _text(key)
-        return next((node for node in self.list if _text(node.key) == name), default)
+        name = text(key)
+        return next((node for node in self.list if text(node.key) == name), default)
 
     def __iter__(self) -> Iterator[DataListNode]:
         return iter(self.list)
@@ -167,7 +180,7 @@ class ResponseData:
     @property
     def len(self) -> int:
         """The data's size, unless another was assigned; what is sent is the data."""
-        return _size(self._data) if self._len is None else self._len
+        return size(self._data) if self._len is None else self._len
 
     @len.setter
     def len(self, value: int) -> None:
@@ -190,7 +203,7 @@ class ResponseData:
 
     def _plain(self) -> dict[str, Any]:
         return {
-            "key": _text(self.key),
+            "key": text(self.key),
             "data": _legible(self.data),
             "len": self.len,
             "type": self.type,
@@ -272,14 +285,6 @@ def stored(value: Any) -> bytes | memoryview:
         return memoryview(value)
     except TypeError:
         raise TypeError(f"data must be bytes, not {type(value).__name__}") from None
-
-
-def _size(data: Any) -> int:
-    return data.nbytes if isinstance(data, memoryview) else len(data)
-
-
-def _text(key: Any) -> Any:
-    return key.decode("utf-8", "replace") if isinstance(key, bytes) else key
 
 
 def _legible(data: bytes | memoryview) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from atomserve.compat.aiges.shim.aiges.core.types import AUDIO, IMAGE, STRING, VIDEO, DataOnce
+from atomserve.compat.aiges.values import text
 
 _log = logging.getLogger("aiges")
 
@@ -21,7 +22,7 @@ class Field:
     data_type: Any = None
 
     def __init__(self, key: Any) -> None:
-        self.key: str = _text(key)
+        self.key = text(key)
 
     @property
     def test_value(self) -> Any:
@@ -206,7 +207,7 @@ class StringParamField(ParamField):
         description: str = "",
         title: str = "",
     ) -> None:
-        super().__init__(key, _text(value), required)
+        super().__init__(key, text(value) if isinstance(value, bytes) else value, required)
         self.min_length = minLength
         self.max_length = maxLength
         self.enums = list(enums)
@@ -251,7 +252,3 @@ class BooleanParamField(ParamField):
         super().__init__(key, default, required)
         self.title = title
         self.default = default
-
-
-def _text(value: Any) -> Any:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
