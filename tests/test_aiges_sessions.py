@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from atomserve.compat.aiges.sessions import Session, SessionManager, StreamHandleThread
+from atomserve.compat.aiges.sessions import SessionManager
+from atomserve.compat.aiges.stream_threads import Session, StreamHandleThread
 
 PATIENCE = 10.0
 
@@ -206,8 +207,31 @@ def test_results_can_be_read_instead(manager: SessionManager) -> None:
     session = started(manager, "a")
     session.in_q.put("x")
     assert session.out_q.get(timeout=PATIENCE) == "x!"
+    session.in_q.put("y")
+    assert session.out_q.get(timeout=PATIENCE) == "y!"
     session.reset()
     assert started(manager, "b").out_q.empty()
+
+
+def test_results_can_be_read_after_the_thread_has_ended_their_session(
+    manager: SessionManager,
+) -> None:
+    over = threading.Event()
+
+    class Ends(StreamHandleThread):
+        def infer(self, req: Any) -> None:
+            self.out_q.put(req + "!")
+            self.session_thread.reset()
+            over.set()
+
+    manager.init_handle_pool("thread", 1, Ends)
+    session = started(manager, "a")
+    session.in_q.put("x")
+    assert over.wait(PATIENCE)
+    started(manager, "b")
+    found = manager.get_session(session.handle)
+    assert found is not None
+    assert found.out_q.get_nowait() == "x!"
 
 
 class Loop(StreamHandleThread):

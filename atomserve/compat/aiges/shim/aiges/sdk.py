@@ -8,7 +8,8 @@ from typing import Any
 
 from atomserve.compat.aiges.checks import check_resp
 from atomserve.compat.aiges.declared import declared, fields_of
-from atomserve.compat.aiges.schema import legacy_schema, schema_v2
+from atomserve.compat.aiges.legacy_schema import legacy_schema
+from atomserve.compat.aiges.schema import schema_v2
 from atomserve.compat.aiges.sessions import SessionManager
 from atomserve.compat.aiges.shim.aiges.dto import (
     DataListCls,
