@@ -1,4 +1,4 @@
-"""Serve wrappers in this process, for tests: real HTTP on a free port, for as long as a block."""
+"""Serve wrappers for tests: real HTTP on a free port, for as long as a block."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 import httpx2
@@ -15,13 +15,14 @@ import numpy as np
 from anyio.from_thread import start_blocking_portal
 
 from atomserve.app import App, thread_backend
+from atomserve.background import running
 from atomserve.errors import AtomError, NotReady, PluginError, all_errors
 from atomserve.guard.failures import bare
 from atomserve.loading import load_class, served_name
-from atomserve.plugins import Source, installed, resolve
+from atomserve.plugins import Source, check_tables, installed, resolve
 from atomserve.server.adapters import serve_hypercorn
 from atomserve.server.lifespan import Lifespan
-from atomserve.settings import Settings
+from atomserve.settings import Executor, Settings
 from atomserve.supervisor.listeners import listen
 from atomserve.wrapper import Wrapper
 
@@ -65,21 +66,72 @@ class Client(httpx2.Client):
 
 @contextmanager
 def serve(
-    *wrappers: type[Wrapper] | str, name: str | None = None, timeout: float = 60.0, **settings: Any
+    *wrappers: type[Wrapper] | str,
+    name: str | None = None,
+    executor: Executor = "thread",
+    timeout: float = 60.0,
+    **settings: Any,
 ) -> Iterator[Client]:
     """Serve ``wrappers`` (classes, or what ``--plugins`` takes) and give a client for them.
 
-    ``name`` is what the only wrapper is served as. ``settings`` are those of the settings file:
-    ``models={"echo": {"slots": 2}}``. At the end requests in flight get ``drain_timeout`` seconds
-    to finish, 1 unless it is set.
+    ``name`` is what the only wrapper is served as. With ``executor="thread"`` they run in threads
+    of this process; ``"process"`` starts a whole instance with workers, which import the classes
+    anew. ``settings`` are those of the settings file: ``models={"echo": {"slots": 2}}``. At the end
+    requests in flight get ``drain_timeout`` seconds to finish, 1 unless it is set.
 
     Raises:
         PluginError: a wrapper cannot be imported, validated or loaded.
         NotReady: the models did not load within ``timeout`` seconds.
-        msgspec.ValidationError: a setting is wrong.
+        ValueError: a setting is wrong, there is no wrapper, or two are called the same.
     """
-    decided = msgspec.convert({"access_log": False, "drain_timeout": 1.0, **settings}, Settings)
-    classes = dict(named(wrapper, name) for wrapper in wrappers)
+    given = {"access_log": False, "drain_timeout": 1.0, "executor": executor, **settings}
+    decided = msgspec.convert(given, Settings)
+    chosen = [named(wrapper, name) for wrapper in wrappers]
+    check(chosen, decided)
+    place = in_processes if executor == "process" else in_threads
+    with place(chosen, decided, timeout) as url, Client(base_url=url, trust_env=False) as client:
+        yield client
+
+
+class Chosen(NamedTuple):
+    """One wrapper to serve: its name, and how it is found again elsewhere."""
+
+    name: str
+    cls: type[Wrapper]
+    source: Source
+
+
+def check(chosen: Sequence[Chosen], settings: Settings) -> None:
+    """Refuse what would be served otherwise than it reads, by ValueError."""
+    if not chosen:
+        raise ValueError("no wrapper to serve")
+    names = [each.name for each in chosen]
+    if twice := {each for each in names if names.count(each) > 1}:
+        raise ValueError(f"two wrappers are called {', '.join(sorted(twice))}")
+    try:
+        check_tables(settings, names)
+    except PluginError as exc:
+        raise ValueError(str(exc)) from exc
+    for key, model in settings.models.items():
+        if model.executor not in (None, settings.executor):
+            raise ValueError(f"models.{key}.executor: all run as serve(executor=...) says")
+
+
+@contextmanager
+def in_processes(chosen: Sequence[Chosen], settings: Settings, timeout: float) -> Iterator[str]:
+    """Serve as `atomserve run` does, and give the address."""
+    for each in chosen:
+        if "<locals>" in each.source.attribute or each.source.target == "__main__":
+            raise ValueError(f"{each.name}: no other process can import {each.cls.__qualname__}")
+    sources = [msgspec.structs.replace(each.source, name=each.name) for each in chosen]
+    with running(msgspec.structs.replace(settings, port=0), sources, timeout=timeout) as url:
+        yield url
+
+
+@contextmanager
+def in_threads(chosen: Sequence[Chosen], decided: Settings, timeout: float) -> Iterator[str]:
+    """Serve in this process, and give the address."""
+    classes = {each.name: each.cls for each in chosen}
     app = App(decided, expected=len(classes))
     for key, cls in classes.items():
         app.add(key, thread_backend(key, cls, decided))
@@ -91,10 +143,9 @@ def serve(
         with (
             start_blocking_portal() as portal,
             portal.wrap_async_context_manager(served(app, decided, fds, timeout)),
-            Client(base_url=f"http://{listeners.places[0]}", trust_env=False) as client,
         ):
             try:
-                yield client
+                yield f"http://{listeners.places[0]}"
             except BaseException as exc:  # noqa: BLE001 - raised below, outside of task groups
                 failure = exc
     except ExceptionGroup as group:
@@ -169,14 +220,20 @@ async def drain(app: App, timeout: float) -> None:
         await app.idle()
 
 
-def named(wrapper: type[Wrapper] | str, name: str | None) -> tuple[str, type[Wrapper]]:
-    """Return the name that a wrapper is served under, and its class."""
+def named(wrapper: type[Wrapper] | str, name: str | None) -> Chosen:
+    """Find a wrapper and the name that it is served under."""
     if isinstance(wrapper, str):
         (source,) = resolve(Settings(plugins=(wrapper,)), installed())
         wrapper = load_class(source, base=Wrapper)
     else:
-        source = Source(name=None, kind="class", target=wrapper.__module__, spec=wrapper.__name__)
-    return name or served_name(source, wrapper), wrapper
+        source = Source(
+            name=None,
+            kind="class",
+            target=wrapper.__module__,
+            attribute=wrapper.__qualname__,
+            spec=wrapper.__name__,
+        )
+    return Chosen(name or served_name(source, wrapper), wrapper, source)
 
 
 def packed(value: Any) -> Any:

@@ -122,6 +122,10 @@ class Point:
     y: int = 5
 
 
+class Table(TypedDict):
+    a: int
+
+
 class Named(msgspec.Struct):
     name: str
 
@@ -163,7 +167,7 @@ def test_a_plain_answer_of_another_type_is_told_apart(annotation: Any, value: An
         (int | list[int], [1]),
         (Sequence[int], [1]),
         (Literal["a", 1], 1),
-        (TypedDict("T", {"a": int}), {"a": 1}),
+        (Table, {"a": 1}),
         (Point, Point(1)),
         (Any, 1),
         (object, 1),

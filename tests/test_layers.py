@@ -26,6 +26,7 @@ LAYERS = (
     "orders",
     "app compat",
     "server supervisor",
+    "background",
     "testing",
     "cli",
 )

@@ -188,7 +188,7 @@ def test_the_environment_may_say_one_place_of_a_table() -> None:
 
 
 def test_one_place_of_a_table_is_stronger_than_the_table() -> None:
-    given = {
+    given: dict[str, Any] = {
         "ATOMSERVE_MODELS__OCR__CONFIG__LANG": "ch",
         "ATOMSERVE_MODELS__OCR__CONFIG": '{"lang": "en", "size": 3}',
     }

@@ -154,3 +154,37 @@ def test_an_error_in_the_block_ends_the_server_and_is_raised() -> None:
 def test_a_wrong_setting_is_refused() -> None:
     with pytest.raises(msgspec.ValidationError, match="nosuch"), serve(Suffix, nosuch=1):
         raise AssertionError("never served")
+
+
+def test_workers_serve_what_they_can_import() -> None:
+    with serve(Suffix, Ticks, executor="process", models={"ticks": {"slots": 2}}) as server:
+        assert server.call("suffix", text="hi") == "hi!"
+        assert server.call("ticks", to=3) == [0, 1, 2]
+        status = server.get("/v1/status").json()
+        assert len(status["models"]["ticks"]["slots"]) == 2
+        url = server.url
+    with pytest.raises(httpx2.ConnectError):
+        httpx2.get(f"{url}/livez")
+
+
+def test_workers_that_cannot_load_raise_the_reason() -> None:
+    failing = serve(Unloadable, executor="process", models={"unloadable": {"crash_limit": "1/60s"}})
+    with pytest.raises(PluginError, match="no weights here"), failing:
+        raise AssertionError("never served")
+
+
+@pytest.mark.parametrize(
+    ("wrappers", "given", "message"),
+    [
+        ((), {}, "no wrapper"),
+        ((Suffix, Suffix), {}, "two wrappers are called suffix"),
+        ((Suffix, Twice), {"name": "it"}, "two wrappers are called it"),
+        ((Suffix,), {"models": {"sufix": {}}}, 'did you mean "suffix"'),
+        ((Suffix,), {"models": {"suffix": {"executor": "process"}}}, "models.suffix.executor"),
+    ],
+)
+def test_what_would_be_served_otherwise_than_it_reads_is_refused(
+    wrappers: Any, given: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message), serve(*wrappers, **given):
+        raise AssertionError("never served")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -20,6 +21,8 @@ log = structlog.get_logger("atomserve.links")
 
 INLINE = 64 * 1024
 """Bytes up to which a body travels in its frame; a larger one through an arena."""
+LEDGER = struct.Struct("<q")
+"""How a worker's ledger holds the number of the last job that it has begun."""
 SHARED = 1024 * 1024 * 1024
 """Bytes of the other end's arena that are mapped at most."""
 
@@ -112,10 +115,10 @@ class Link(asyncio.Protocol):
         try:
             for frame in self._decoder.feed(data):
                 if type(frame) is Unshare:
-                    self._forget(frame.segment)
+                    self._mapping.drop(frame.segment)
                 else:
                     self._on_frame(frame)
-        except BrokenFrame as exc:
+        except (BrokenFrame, ValueError) as exc:  # the latter of places that are not where they say
             log.error("link.nonsense", error=repr(exc))
             self.abort()
 
@@ -124,12 +127,6 @@ class Link(asyncio.Protocol):
         self._side.close()
         self._mapping.close()
         self._on_lost()
-
-    def _forget(self, segment: int) -> None:
-        try:
-            self._mapping.drop(segment)
-        except ValueError as exc:
-            raise BrokenFrame(str(exc)) from exc
 
     def _flush(self) -> None:
         if self._transport is not None and self._out:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from typing import Any
 
-from atomserve.backends.links import INLINE, Link
+from atomserve.backends.links import INLINE, LEDGER, Link
 from atomserve.engine.jobs import Answer, Takes
 from atomserve.errors import ArenaFull, AtomError, BadAnswer
 from atomserve.transport.arenas import Arena, Block, Place
 from atomserve.transport.frames import Answered, Done, Ended, failure_of
 from atomserve.transport.mappings import offset_within
-
-_NUMBER = struct.Struct("<q")
 
 
 class Part:
@@ -73,8 +70,8 @@ class RemoteReply:
 
     def begun(self) -> None:
         """Write down, where it outlives this process, that the job is not untouched any more."""
-        if self._number > _NUMBER.unpack_from(self._ledger)[0]:
-            _NUMBER.pack_into(self._ledger, 0, self._number)
+        if self._number > LEDGER.unpack_from(self._ledger)[0]:
+            LEDGER.pack_into(self._ledger, 0, self._number)
 
     def prepared(self, answer: Answer) -> Answer:
         """Copy a large answer into the arena, if the other end has it not; a small one to bytes."""
