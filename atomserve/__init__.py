@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from atomserve.context import current
+    from atomserve.context import current, current_batch
     from atomserve.errors import BadRequest
     from atomserve.fields import Audio, AudioClip, Blob, Image, Text, Video
     from atomserve.specs import Tensor
@@ -23,6 +23,7 @@ _HOMES = {
     "Video": "fields",
     "Wrapper": "wrapper",
     "current": "context",
+    "current_batch": "context",
 }
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "Video",
     "Wrapper",
     "current",
+    "current_batch",
 ]
 
 

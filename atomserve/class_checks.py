@@ -60,6 +60,24 @@ def example_complaints(
                 yield "examples", f"number {number} lacks {name!r}, which is required"
 
 
+def batch_complaints(
+    cls: type[Wrapper], method: str, scalars: Collection[str], tensors: Collection[str]
+) -> Iterator[Complaint]:
+    """Yield which of the attributes for ``predict_batch`` do not fit the inputs."""
+    known = ", ".join(scalars) or "none"
+    for name in ("batch_key", "batch_cost", "stack"):
+        if getattr(cls, name) and method != "predict_batch":
+            yield name, f"is for predict_batch, not for {method}"
+    if cls.batch_key and cls.batch_key not in scalars:
+        yield "batch_key", f"{cls.batch_key!r} is no scalar input; expected of: {known}"
+    if cls.batch_cost and cls.batch_cost not in (*scalars, "bytes"):
+        yield "batch_cost", f"{cls.batch_cost!r} is no scalar input; expected of: bytes, {known}"
+    if cls.stack not in (False, True, "group", "pad"):
+        yield "stack", f'is {cls.stack!r}; expected False, True, "group" or "pad"'
+    elif cls.stack and not tensors:
+        yield "stack", "no input is a Tensor: there is nothing to stack"
+
+
 def default_complaint(annotation: Any, default: Any) -> str:
     """Return what is wrong with a plain input's default, if it is of another type than the input.
 

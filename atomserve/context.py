@@ -39,7 +39,7 @@ class RawHeaders(Mapping[str, str]):
 class Context:
     """One request, as `current` shows it to a wrapper; read-only there."""
 
-    __slots__ = ("cancelled", "deadline", "headers", "model", "request_id", "tenant")
+    __slots__ = ("cancelled", "deadline", "headers", "model", "request_id", "shapes", "tenant")
 
     def __init__(
         self,
@@ -60,6 +60,8 @@ class Context:
         self.tenant = tenant
         self.cancelled = False
         """True as soon as nobody waits for the answer."""
+        self.shapes: Mapping[str, tuple[int, ...]] = {}
+        """In a stacked batch: the shape that each tensor of this request had before."""
 
     @property
     def remaining(self) -> float | None:
@@ -71,12 +73,28 @@ class Context:
 
 
 current_context: ContextVar[Context] = ContextVar("atomserve.current")
+current_contexts: ContextVar[Sequence[Context]] = ContextVar("atomserve.current_batch")
 
 
 def current() -> Context:
     """Return the request that the calling wrapper is working on.
 
     Raises:
-        LookupError: called outside of a request, in ``load`` for instance.
+        LookupError: called outside of a request, in ``load`` for instance, or in a batch, whatever
+            its size.
     """
+    if current_contexts.get(None) is not None:
+        raise LookupError("predict_batch works on several requests: use atomserve.current_batch()")
     return current_context.get()
+
+
+def current_batch() -> list[Context]:
+    """Return the requests that the running ``predict_batch`` works on, in their order.
+
+    Raises:
+        LookupError: called outside of ``predict_batch``.
+    """
+    try:
+        return list(current_contexts.get())
+    except LookupError:
+        raise LookupError("no batch is being worked on here") from None

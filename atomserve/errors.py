@@ -141,9 +141,33 @@ class HeadersTooLarge(AtomError):
 
 
 class Overloaded(AtomError):
-    """The model's queue is full: retry later or elsewhere."""
+    """The model has more to do than it can: retry later or elsewhere.
+
+    ``limit`` is what was used up, ``remaining`` what is left of it, ``reset`` the seconds until
+    there is more: the facts of the RateLimit header fields.
+    """
 
     code, status = "overloaded", 429
+
+    def __init__(
+        self,
+        detail: str = "",
+        *,
+        errors: Sequence[Fault] = (),
+        retry_after: float | None = None,
+        error_id: str = "",
+        limit: int | None = None,
+    ) -> None:
+        super().__init__(detail, errors=errors, retry_after=retry_after, error_id=error_id)
+        self.limit = limit
+        self.remaining = 0
+        self.reset = retry_after
+
+
+class QuotaExceeded(Overloaded):
+    """The caller has used up its rate: retry when there is more."""
+
+    code = "quota_exceeded"
 
 
 class Busy(AtomError):

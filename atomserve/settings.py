@@ -23,6 +23,18 @@ CrashLimit = Annotated[
         extra={"form": "number per duration (5/60s)"},
     ),
 ]
+Quota = Annotated[
+    str,
+    Meta(
+        pattern=r"^[1-9][0-9]{0,8}/(s|m|h|d)\Z",
+        extra={"form": "number per unit of time (100/s, 5000/h)"},
+    ),
+]
+Positive = Annotated[float, Meta(gt=0, extra={"form": "number, more than 0"})]
+HeaderName = Annotated[
+    str,
+    Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z", extra={"form": "name of a header (X-Tenant)"}),
+]
 Executor = Literal["process", "thread"]
 ModelName = Annotated[str, Meta(pattern=MODEL_NAME)]
 NotEmpty = Annotated[str, Meta(min_length=1)]
@@ -122,6 +134,32 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         bool | None,
         Meta(description="Whether a request that lost its worker may be run once more."),
     ] = None
+    max_batch_size: Annotated[
+        Count | None, Meta(description="Most requests that `predict_batch` gets at once.")
+    ] = None
+    max_batch_delay: Annotated[
+        Seconds | None,
+        Meta(description="How long a free slot may wait for a batch to grow; rarely used up."),
+    ] = None
+    batch_key: Annotated[
+        str | None,
+        Meta(description="Name of an input: only requests with equal values share a batch."),
+    ] = None
+    batch_cost: Annotated[
+        str | None,
+        Meta(description="What `max_batch_cost` bounds: the name of an input, or `bytes`."),
+    ] = None
+    max_batch_cost: Annotated[
+        Positive | None, Meta(description="Most that the requests of a batch may cost together.")
+    ] = None
+    bisect: Annotated[
+        bool | None,
+        Meta(description="Whether a failing batch is split to find the request that is guilty."),
+    ] = None
+    target_latency: Annotated[
+        Timeout | None,
+        Meta(description="99th percentile to aim at: batch size and delay adapt to reach it."),
+    ] = None
     devices: Annotated[
         tuple[NotEmpty, ...] | None,
         Meta(description="Devices, dealt out to the slots in turn: `cuda:0`, `cpu`."),
@@ -151,6 +189,17 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     config: Annotated[
         dict[str, Any], Meta(description="The plugin's own configuration, handed to `load`.")
     ] = {}
+
+
+class TenantSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one tenant may have of each model, beside the others."""
+
+    weight: Annotated[float, Meta(ge=0.01, le=100)] = 1.0
+    """How much it gets while others wait, too: twice the weight is twice as much."""
+    rate: Quota | None = None
+    """How often it may ask."""
+    share: Annotated[float, Meta(gt=0, le=1)] | None = None
+    """Part of the waiting places that it may hold."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -226,6 +275,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         tuple[NotEmpty, ...],
         Meta(description="Addresses or networks whose `X-Forwarded-*` headers are believed."),
     ] = ()
+    tenant_header: Annotated[
+        HeaderName | None, Meta(description="Request header that names the tenant.")
+    ] = None
+    tenants: Annotated[
+        dict[NotEmpty, TenantSettings],
+        Meta(
+            description="What tenants may have of each model: `tenants.NAME = {weight = 1, "
+            'rate = "100/s", share = 0.5}`; `*` stands for all that are not named.'
+        ),
+    ] = {}
     models: dict[ModelName, ModelSettings] = {}
 
 

@@ -23,6 +23,7 @@ import msgspec
 
 from atomserve.class_checks import (
     Complaint,
+    batch_complaints,
     config_complaint,
     default_complaint,
     example_complaints,
@@ -108,12 +109,6 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     is_async: bool = False
     config: Any = dict
     """What ``load`` wants its configuration to be."""
-
-    def request_of(self, values: tuple[Any, ...]) -> Any:
-        """Make one request of a batch, or one item of a session, from its inputs' values."""
-        if self.request is None:
-            return values[0]
-        return self.request(**dict(zip(self.inputs.__struct_fields__, values, strict=True)))
 
 
 def read_contract(cls: type[Wrapper], *, plugin: str = "") -> Contract:
@@ -201,6 +196,9 @@ class _Reader:
         fields, result, definitions = self.fields(parameters, answer, inputs, output.type, method)
         required = [field.name for field in fields if field.required]
         self.refuse(example_complaints(self.cls, [field.name for field in fields], required))
+        scalars = [field.name for field in fields if field.scalar]
+        tensors = [field.name for field in fields if field.kind == "tensor"]
+        self.refuse(batch_complaints(self.cls, method, scalars, tensors))
         return Contract(
             signature=Signature(
                 takes=takes,

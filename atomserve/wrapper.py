@@ -60,6 +60,24 @@ class Wrapper:
     cancel: ClassVar[Literal["run", "kill"]] = "run"
     """What happens to a running request that nobody waits for any more: it runs on, or its worker
     is replaced."""
+    max_batch_size: ClassVar[int] = 32
+    """Most requests that ``predict_batch`` gets at once."""
+    max_batch_delay: ClassVar[float] = 0.005
+    """Seconds that a free slot may wait for a batch to grow; it waits only while that pays."""
+    batch_key: ClassVar[str] = ""
+    """The name of an input: only requests with equal values of it share a batch."""
+    batch_cost: ClassVar[str] = ""
+    """What ``max_batch_cost`` bounds: the name of an input, or ``"bytes"``."""
+    max_batch_cost: ClassVar[float | None] = None
+    """Most that the requests of one batch may cost together."""
+    bisect: ClassVar[bool] = True
+    """A batch that fails is split and run again until only the guilty request fails."""
+    target_latency: ClassVar[float | None] = None
+    """Seconds within which 99 of 100 requests should be answered: size and delay of the batches
+    adapt to it, within their bounds."""
+    stack: ClassVar[Literal[False, True, "group", "pad"]] = False
+    """Tensors of a batch arrive as one array each, with a leading batch axis. Those of other shapes
+    run in a call of their own (True, "group"), or are zero-padded at the end ("pad")."""
     version: ClassVar[str] = "1"
     examples: ClassVar[Sequence[Example]] = ()
 

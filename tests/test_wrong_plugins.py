@@ -22,6 +22,7 @@ class Thing:
 
 """
 METHOD = "    def predict(self, x: int) -> int: ...\n"
+BATCH = "    def predict_batch(self, requests: list[int]) -> list[int]: ...\n"
 WRONG = [
     (
         "    pass",
@@ -87,6 +88,26 @@ WRONG = [
     (
         "    def predict_batch(self, a: int, b: int) -> list[int]: ...",
         "Wrong.predict_batch: expected exactly one parameter, `requests: list[R]`",
+    ),
+    (
+        f"    batch_key = 'x'\n{METHOD}",
+        "Wrong.batch_key: is for predict_batch, not for predict",
+    ),
+    (
+        f"    batch_key = 'y'\n{BATCH}",
+        "Wrong.batch_key: 'y' is no scalar input; expected of: input",
+    ),
+    (
+        f"    batch_cost = 'y'\n{BATCH}",
+        "Wrong.batch_cost: 'y' is no scalar input; expected of: bytes, input",
+    ),
+    (
+        f"    stack = 'up'\n{BATCH}",
+        'Wrong.stack: is \'up\'; expected False, True, "group" or "pad"',
+    ),
+    (
+        f"    stack = True\n{BATCH}",
+        "Wrong.stack: no input is a Tensor: there is nothing to stack",
     ),
     (
         "    def predict_batch(self, requests: list[int]) -> int: ...",

@@ -49,6 +49,7 @@ class LoopSlot:
         return f"<LoopSlot: {self._idle} of {self._capacity} idle>"
 
     quick = False
+    ahead = 0
 
     @property
     def busy(self) -> int:

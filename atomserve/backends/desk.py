@@ -36,14 +36,23 @@ ANSWERS = 256 * 1024 * 1024
 
 
 class Desk:
-    """Hands the jobs of all links to one slot, the links taking turns."""
+    """Hands the jobs of all links to one slot, the links taking turns.
+
+    ``whole`` is for wrappers that take batches: jobs that came together run together.
+    """
 
     ahead = AHEAD
 
     def __init__(
-        self, model: str, on_over: Callable[[], None], on_closed: Callable[[], None]
+        self,
+        model: str,
+        on_over: Callable[[], None],
+        on_closed: Callable[[], None],
+        *,
+        whole: bool = False,
     ) -> None:
         self.model = model
+        self._whole = whole
         self.counters: list[Counter] = []
         self.slot: Slot
         self.turn = EndOfTurn(self._fill)
@@ -78,24 +87,31 @@ class Desk:
                 counter.tell(Window(jobs))
 
     def _fill(self) -> None:
-        room = self.slot.room
-        batch: list[Job] = []
-        while len(batch) < room:
+        room = self.slot.room + self.slot.ahead
+        batches: list[list[Job]] = []
+        while len(batches) < room:
             waiting = [counter for counter in self.counters if counter.waiting]
             if not waiting:
                 break
-            batch += [counter.waiting.popleft() for counter in waiting[: room - len(batch)]]
-        if batch:
-            # Whoever was first this time is last the next.
-            self.counters.append(self.counters.pop(0))
-            self.slot.run(batch)
+            batches += [counter.waiting.popleft() for counter in waiting[: room - len(batches)]]
+        if not batches:
+            return
+        # Whoever was first this time is last the next.
+        self.counters.append(self.counters.pop(0))
+        if self._whole:
+            for batch in batches:
+                self.slot.run(batch)
+        else:
+            self.slot.run([job for batch in batches for job in batch])
 
 
 class Counter:
     """One API process, as a worker sees it."""
 
     def __init__(self, desk: Desk, side: socket.socket) -> None:
-        self.waiting: deque[Job] = deque()
+        self.waiting: deque[list[Job]] = deque()
+        """Batches, of a single job where the wrapper takes no batches."""
+        self._forming: list[Job] = []
         self._desk = desk
         self._jobs: dict[int, Job] = {}
         self._inboxes: dict[int, Inbox] = {}
@@ -172,8 +188,11 @@ class Counter:
             items = self._inboxes[frame.job] = Inbox(lambda: self._link.send(Took(frame.job, 1)))
         job = Job(payload, context, reply, takes=frame.takes, items=items)
         self._jobs[frame.job] = job
-        self.waiting.append(job)
-        self._desk.turn.ask()
+        self._forming.append(job)
+        if not frame.more:
+            self.waiting.append(self._forming)
+            self._forming = []
+            self._desk.turn.ask()
 
     def _body(self, body: Any) -> Any:
         if type(body) is bytes:
@@ -191,8 +210,15 @@ class Counter:
         job.reply.cancelled = True
         job.walk_away()
         if job.holder is None:  # It still waits here, and nobody else will end it.
-            self.waiting.remove(job)
+            self._withdraw(job)
             job.reply.end()
+
+    def _withdraw(self, job: Job) -> None:
+        for batch in (*self.waiting, self._forming):
+            if job in batch:
+                batch.remove(job)
+        if not all(self.waiting):
+            self.waiting.remove([])
 
     def _earn(self, frame: Earn) -> None:
         if (job := self._jobs.get(frame.job)) is not None:
@@ -217,6 +243,7 @@ class Counter:
 
     def _lost(self) -> None:
         self.waiting.clear()
+        self._forming = []
         for job in list(self._jobs.values()):
             assert isinstance(job.reply, RemoteReply)
             job.reply.cancelled = True

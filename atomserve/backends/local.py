@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 
+from atomserve.backends.batches import BatchSlot
 from atomserve.backends.coroutines import LoopSlot
 from atomserve.backends.runner import Runner
 from atomserve.backends.threads import ThreadSlot
@@ -16,11 +17,13 @@ from atomserve.engine.options import Options
 from atomserve.errors import PluginError
 from atomserve.signature import Signature
 
+LocalSlot = ThreadSlot | LoopSlot | BatchSlot
+
 
 class Opened:
     """The slots of one model, which live as long as this process."""
 
-    def __init__(self, signature: Signature, slots: Sequence[ThreadSlot | LoopSlot]) -> None:
+    def __init__(self, signature: Signature, slots: Sequence[LocalSlot]) -> None:
         self.signature = signature
         self.slots = slots
 
@@ -44,7 +47,7 @@ class ThreadBackend:
     @asynccontextmanager
     async def open(self, host: Host) -> AsyncIterator[Opened]:
         """Start every slot at once; at the end stop them, bounded by ``unload_timeout``."""
-        slots: list[ThreadSlot | LoopSlot] = []
+        slots: list[LocalSlot] = []
         try:
             runners = [self._make_runner() for _ in range(self.options.slots)]
             for runner in runners:
@@ -55,7 +58,7 @@ class ThreadBackend:
         finally:
             await self._stop(slots)
 
-    async def _loaded(self, slots: list[ThreadSlot | LoopSlot]) -> None:
+    async def _loaded(self, slots: list[LocalSlot]) -> None:
         try:
             with anyio.fail_after(self.options.startup_timeout):
                 for slot in slots:
@@ -67,7 +70,7 @@ class ThreadBackend:
                 f"not loaded within startup_timeout ({self.options.startup_timeout:g} s)"
             ) from exc
 
-    async def _stop(self, slots: list[ThreadSlot | LoopSlot]) -> None:
+    async def _stop(self, slots: list[LocalSlot]) -> None:
         """Stop every slot; one that works for nobody any more, and goes on, is soon given up."""
         for slot in slots:
             slot.stop()
@@ -82,8 +85,10 @@ class ThreadBackend:
 
 def open_slot(
     runner: Runner, options: Options, mailbox: Mailbox, on_room: Callable[[], None]
-) -> ThreadSlot | LoopSlot:
+) -> LocalSlot:
     """Return the slot that fits ``runner``, not started."""
+    if runner.batches:
+        return BatchSlot(runner, options, mailbox, on_room)
     kind = LoopSlot if runner.is_async else ThreadSlot
     return kind(runner, options, mailbox, on_room)
 

@@ -124,6 +124,20 @@ class SharedSink:
         self._backend.give_back(self._block)
 
 
+class Given:
+    """What a worker was given to run at once: one job, or the jobs of a batch."""
+
+    __slots__ = ("left", "since", "wanted")
+
+    def __init__(self, jobs: int, since: float) -> None:
+        self.left = jobs
+        """Jobs that have not ended."""
+        self.wanted = jobs
+        """Those of them that somebody waits for."""
+        self.since = since
+        """When the worker could begin."""
+
+
 class ProcessSlot:
     """One worker; knows its jobs by number, and takes as many as the worker's window lets it."""
 
@@ -142,7 +156,10 @@ class ProcessSlot:
         self._leases: dict[tuple[int, int], SharedBody] = {}
         self._bodies: dict[int, SharedBody] = {}
         self._graces: dict[int, Timer] = {}
-        self._given: dict[int, float] = {}
+        self._given: dict[int, Given] = {}
+        self._unwanted: set[int] = set()
+        self._whole = backend.signature.takes == "batch"
+        self._batches: list[Given] = []
         self._ledger: Bytes | None = None
         self._link = Link(
             FromWorker, side, arena=backend.arena, on_frame=self._handle, on_lost=self._lost
@@ -166,7 +183,14 @@ class ProcessSlot:
         # Without its ledger nobody could say what a lost worker had begun.
         if self.retiring or self._ledger is None:
             return 0
-        return self._window - len(self._jobs)
+        taken = len(self._batches) if self._whole else len(self._jobs)
+        return max(0, self._window - taken)
+
+    @property
+    def ahead(self) -> int:
+        if not self._whole or self.retiring or self._ledger is None:
+            return 0
+        return min(1, max(0, self._window + 1 - len(self._batches)))
 
     @property
     def busy(self) -> int:
@@ -179,37 +203,52 @@ class ProcessSlot:
 
     def run(self, jobs: Sequence[Job]) -> None:
         now = time.monotonic()
-        for job in jobs:
+        # All bodies first: the last frame must say that it is the last of its batch.
+        ready = [(job, body) for job in jobs if (body := self._placed(job)) is not None]
+        last = len(ready) - 1
+        given = Given(len(ready), now)
+        if self._whole and ready:
+            self._batches.append(given)
+        for place, (job, body) in enumerate(ready):
             number = self._next
             self._next += 1
             self._jobs[number] = job
             self._numbers[job] = number
-            self._given[number] = now
-            job.holder = self
-            try:
-                self._link.send(self._frame(number, job))
-            except ArenaFull as exc:
-                job.reply.fail(exc)
-                self._over(number)
-                continue
+            self._given[number] = given if self._whole else Given(1, now)
+            more = self._whole and place < last
+            self._link.send(self._frame(number, job, body, more=more))
             if job.takes != "call":
                 self._attach(number, job)
+
+    def _placed(self, job: Job) -> bytes | Place | None:
+        job.holder = self
+        try:
+            return self._body(job.payload)
+        except ArenaFull as exc:
+            job.reply.fail(exc)
+            self._host.on_room()
+            return None
 
     def drop(self, job: Job) -> None:
         """Tell the worker that nobody waits; one that does not come back in time is hung."""
         number = self._numbers.get(job)
-        if number is None:
+        if number is None or number in self._unwanted:
             return
+        given = self._given[number]
+        self._unwanted.add(number)
+        given.wanted -= 1
         self._link.send(Cancel(number))
-        if self._backend.options.cancel == "kill":
-            self._backend.tell_hung(self.slot, self.pid, "cancelled")
+        # What the worker has not begun it will not: nothing to kill it for.
+        if self._backend.options.cancel == "kill" and number <= self._begun():
+            if not given.wanted:
+                self._backend.tell_hung(self.slot, self.pid, "cancelled")
             return
         # By the model's own timeout: a client that waits less, or leaves a stream, must not make a
         # worker hung that does what it may.
         options = self._backend.options
-        since = self._given[number] if job.takes == "call" else time.monotonic()
+        since = given.since if job.takes == "call" else time.monotonic()
         left = max(0.0, since + options.timeout - time.monotonic())
-        self._graces[number] = call_later(left + options.grace, self._hung)
+        self._graces[number] = call_later(left + options.grace, self._hung, number)
 
     def retire(self) -> None:
         """Take no more jobs, and end the link with the last of them."""
@@ -225,12 +264,21 @@ class ProcessSlot:
         """A segment of the model's arena is gone."""
         self._link.unshare(segment)
 
-    def _hung(self) -> None:
-        self._backend.tell_hung(self.slot, self.pid, "hung")
+    def _hung(self, number: int) -> None:
+        options = self._backend.options
+        # A batch that was sent ahead may have begun long after it was given.
+        left = self._given[number].since + options.timeout + options.grace - time.monotonic()
+        if self._whole and left > 0:
+            self._graces[number] = call_later(left, self._hung, number)
+        else:
+            self._backend.tell_hung(self.slot, self.pid, "hung")
 
-    def _frame(self, number: int, job: Job) -> Run:
+    def _begun(self) -> int:
+        """Return the number of the last job that the worker began."""
+        return 0 if self._ledger is None else int(_NUMBER.unpack_from(self._ledger.data)[0])
+
+    def _frame(self, number: int, job: Job, body: bytes | Place, *, more: bool) -> Run:
         payload, context = job.payload, job.context
-        body = self._body(payload)
         if isinstance(body, Place):
             self._bodies[number] = self._leases[body.segment, body.offset]
         return Run(
@@ -246,6 +294,7 @@ class ProcessSlot:
             request_id=context.request_id,
             tenant=context.tenant,
             headers=list(context.headers.raw),
+            more=more,
         )
 
     def _body(self, payload: Payload) -> bytes | Place:
@@ -328,8 +377,9 @@ class ProcessSlot:
 
     def _over(self, number: int) -> None:
         job = self._jobs.pop(number)
-        del self._numbers[job], self._given[number]
+        del self._numbers[job]
         self._bodies.pop(number, None)
+        self._end(number, self._given.pop(number))
         if (timer := self._graces.pop(number, None)) is not None:
             timer.cancel()
         if self.retiring and not self._jobs:
@@ -337,15 +387,27 @@ class ProcessSlot:
         self._backend.over()
         self._host.on_room()
 
+    def _end(self, number: int, given: Given) -> None:
+        given.left -= 1
+        if number in self._unwanted:
+            self._unwanted.discard(number)
+        else:
+            given.wanted -= 1
+        if self._whole and not given.left:
+            self._batches.remove(given)
+            if len(self._batches) >= self._window:
+                self._batches[self._window - 1].since = time.monotonic()
+
     def _lost(self) -> None:
         for timer in self._graces.values():
             timer.cancel()
-        # A worker that died before it showed its ledger was given nothing.
-        last = 0 if self._ledger is None else _NUMBER.unpack_from(self._ledger.data)[0]
+        last = self._begun()
         self._ledger = None  # its memory, before a garbage collector comes by
         jobs, self._jobs = self._jobs, {}
         self._numbers.clear()
         self._given.clear()
+        self._unwanted.clear()
+        self._batches.clear()
         self._bodies.clear()
         for body in self._leases.values():
             body.release()

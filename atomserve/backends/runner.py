@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -15,10 +15,11 @@ from typing import Any
 import msgspec
 import structlog
 
+from atomserve.backends.batch_calls import BatchCalls
 from atomserve.backends.golden import check_answer
 from atomserve.codecs.codec import Codec
 from atomserve.context import Context, current_context
-from atomserve.engine.jobs import Answer, AnswerForm, Payload
+from atomserve.engine.jobs import Answer, AnswerForm, Job, Payload
 from atomserve.errors import AtomError, BadAnswer, NotReady, PluginError, PluginFailed
 from atomserve.signature import Contract, Signature
 from atomserve.wrapper import Example, Wrapper
@@ -28,9 +29,15 @@ log = structlog.get_logger("atomserve.backends")
 _END = object()
 
 
-def _request_id() -> str:
+def _request_ids() -> Sequence[str]:
     context = current_context.get(None)
-    return "" if context is None else context.request_id
+    return ("",) if context is None else (context.request_id,)
+
+
+def _ids(request_ids: Sequence[str]) -> dict[str, Any]:
+    if len(request_ids) == 1:
+        return {"request_id": request_ids[0]}
+    return {"request_ids": list(request_ids)}
 
 
 def _as_it_is(value: Any) -> Any:
@@ -50,10 +57,16 @@ class Runner:
         self._codec = Codec(contract)
         self._wrapper: Wrapper | None = None
         self._method: Callable[..., Any] = _not_loaded
+        self.calls = BatchCalls(contract, cls.stack)
 
     @property
     def is_async(self) -> bool:
         return self._contract.is_async
+
+    @property
+    def batches(self) -> bool:
+        """The wrapper takes several requests at once."""
+        return self._contract.signature.takes == "batch"
 
     @property
     def signature(self) -> Signature:
@@ -124,7 +137,7 @@ class Runner:
             value = self._call(self._codec.decode(payload))
             return self._codec.encode(value, payload.answer, payload.answer_type)
         except BaseException as exc:
-            raise self._failed(exc) from exc
+            raise self.failure(exc, _request_ids()) from exc
 
     def answers(self, payload: Payload) -> Generator[Answer]:
         """Answer one request with many answers; closing the iterator closes the plugin's."""
@@ -142,7 +155,7 @@ class Runner:
         except BaseException as exc:
             if _cancelled(exc):
                 raise
-            raise self._failed(exc) from exc
+            raise self.failure(exc, _request_ids()) from exc
 
     async def answers_async(self, payload: Payload) -> AsyncIterator[Answer]:
         """Await many answers."""
@@ -156,13 +169,42 @@ class Runner:
                 except BaseException as exc:
                     if _cancelled(exc):
                         raise
-                    raise self._failed(exc) from exc
+                    raise self.failure(exc, _request_ids()) from exc
                 yield self._codec.encode(value, payload.answer)
+
+    def request(self, job: Job) -> Any:
+        """Return one request of a batch.
+
+        Raises:
+            AtomError: the request is at fault.
+        """
+        try:
+            return self._codec.request(self._codec.decode(job.payload))
+        except BaseException as exc:
+            raise self.failure(exc, [job.context.request_id]) from exc
+
+    def answer_batch(self, argument: Any, contexts: Sequence[Context]) -> Sequence[Any]:
+        """Call ``predict_batch`` once; raises as `BatchCalls.call` does."""
+        return self.calls.call(self._method, argument, contexts)
+
+    def encode(self, value: Any, job: Job) -> Answer:
+        """Write one answer of a batch.
+
+        Raises:
+            AtomError: it is not what the signature says, or an exception in an answer's place.
+        """
+        try:
+            if isinstance(value, BaseException):
+                raise value
+            return self._codec.encode(value, job.payload.answer, job.payload.answer_type)
+        except BaseException as exc:
+            raise self.failure(exc, [job.context.request_id]) from exc
 
     def _call(self, values: tuple[Any, ...]) -> Any:
         contract = self._contract
-        if contract.signature.takes == "batch":
-            return self._method([contract.request_of(values)])[0]
+        if self.batches:
+            request, context = self._codec.request(values), current_context.get()
+            return self.calls.alone(self._method, request, context)
         if not contract.keywords:
             return self._method(*values)
         count = len(contract.positional)
@@ -183,16 +225,17 @@ class Runner:
         try:
             return step()
         except BaseException as exc:
-            raise self._failed(exc) from exc
+            raise self.failure(exc, _request_ids()) from exc
 
-    def _failed(self, exc: BaseException) -> AtomError:
+    def failure(self, exc: BaseException, request_ids: Sequence[str]) -> AtomError:
+        """Log what went wrong with these requests, and return what their clients are told."""
         if isinstance(exc, BadAnswer):
             exc.error_id = secrets.token_hex(8)
             log.error(
                 "plugin.bad_answer",
                 model=self.model,
                 error_id=exc.error_id,
-                request_id=_request_id(),
+                **_ids(request_ids),
                 detail=exc.detail,
             )
         if isinstance(exc, AtomError):
@@ -202,7 +245,7 @@ class Runner:
             "plugin.failed",
             model=self.model,
             error_id=error.error_id,
-            request_id=_request_id(),
+            **_ids(request_ids),
             exc_info=exc,
         )
         return error

@@ -85,6 +85,8 @@ class ThreadSlot:
     def room(self) -> int:
         return self._idle * HOP if self.quick else self._idle
 
+    ahead = 0
+
     @property
     def quick(self) -> bool:
         """Jobs are so short that several share a hop."""

@@ -153,7 +153,7 @@ class Worker:
         from atomserve.engine.loops import Mailbox
 
         self._gone = anyio.Event()
-        self._desk = Desk(self._model, self._over, self._check_end)
+        self._desk = Desk(self._model, self._over, self._check_end, whole=self._runner.batches)
         self._slot = open_slot(self._runner, self._options, Mailbox(), self._desk.turn.ask)
         self._desk.begin(self._slot)
         async with anyio.create_task_group() as tasks:

@@ -43,7 +43,7 @@ class Setting(msgspec.Struct, frozen=True):
     @property
     def flags(self) -> tuple[str, ...]:
         """How the command line spells it; nothing for what only the file and environment set."""
-        if len(self.key) > 1:
+        if len(self.key) > 1 or isinstance(self._node, inspect.DictType):
             return ()
         name = self.key[0].replace("_", "-")
         negated = (f"--no-{name}",) if isinstance(self._node, inspect.BoolType) else ()
@@ -91,7 +91,8 @@ class Setting(msgspec.Struct, frozen=True):
         """Write ``value`` as the settings file takes it."""
         if value is None:
             return "unset"
-        return json.dumps(self._unit.show(value) if self._unit else value, ensure_ascii=False)
+        plain = self._unit.show(value) if self._unit else msgspec.to_builtins(value)
+        return json.dumps(plain, ensure_ascii=False)
 
     @property
     def _node(self) -> inspect.Type:
@@ -166,7 +167,7 @@ def _form(node: inspect.Type) -> str:
             form = f"list of {_form(node.item_type)}"
         case inspect.DictType():
             form = "table"
-        case inspect.IntType() | inspect.FloatType():
+        case inspect.IntType() | inspect.FloatType() if "form" not in extra:
             noun = f"{unit.noun} ({unit.example})" if unit else "whole number"
             form = noun + _range(node)
         case _:

@@ -16,11 +16,16 @@ class Slot(Holder, Protocol):
     """One running copy of a wrapper.
 
     ``run`` is called on the event loop and returns at once; the jobs' replies are ended there
-    later. ``room`` says how many more jobs it takes now, ``busy`` how many it has.
+    later. ``room`` says how many more jobs it takes now, ``busy`` how many it has. Of a batch
+    model the jobs of one call are one batch, and ``room`` counts batches; ``ahead`` more of them,
+    if they are full, may be sent although nothing is free.
     """
 
     @property
     def room(self) -> int: ...
+
+    @property
+    def ahead(self) -> int: ...
 
     @property
     def busy(self) -> int: ...

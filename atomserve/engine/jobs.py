@@ -1,18 +1,14 @@
-"""One request on its way through the engine, and the bounded queue in which it waits.
-
-Pure decisions: nothing here waits, reads a clock or performs I/O.
-"""
+"""One request on its way through the engine, and what those who meet it may ask of it."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, Literal, Protocol
 
 import msgspec
 
 from atomserve.context import Context
-from atomserve.errors import AtomError, DeadlineExceeded, Overloaded
+from atomserve.errors import AtomError
 
 Form = Literal["json", "msgpack", "multipart", "npy", "raw"]
 """How a request is written: ``raw`` is the bytes of the model's single binary input."""
@@ -23,6 +19,9 @@ AnswerForm = Literal["json", "msgpack", "npy", "media"]
 
 Takes = Literal["call", "stream", "session"]
 """What a job is: one answer, many answers, many in and many out."""
+
+USUAL_URGENCY = 3
+"""Of 0, the first to be served, to 7; RFC 9218's default."""
 
 
 class Body(Protocol):
@@ -110,12 +109,16 @@ class Job:
         "arrived",
         "consumed",
         "context",
+        "cost",
         "holder",
         "items",
+        "key",
         "payload",
         "reply",
         "retried",
+        "taken",
         "takes",
+        "urgency",
     )
 
     def __init__(
@@ -126,6 +129,7 @@ class Job:
         *,
         takes: Takes = "call",
         items: Items | None = None,
+        urgency: int = USUAL_URGENCY,
     ) -> None:
         self.payload = payload
         self.context = context
@@ -138,11 +142,18 @@ class Job:
         self.retried = False
         self.arrived = 0.0
         """When it was accepted, on the context's clock."""
+        self.taken: float | None = None
+        """When it was handed to a slot, on the context's clock."""
+        self.urgency = urgency
+        self.cost = 1.0
+        """What it takes of a batch's budget, and of its tenant's turn."""
+        self.key: Hashable = None
+        """Only jobs with equal keys share a batch."""
 
     @property
     def started(self) -> bool:
         """A slot has taken it."""
-        return self.holder is not None and not isinstance(self.holder, Lane)
+        return self.taken is not None
 
     def expired(self, now: float) -> bool:
         """Say whether the deadline has passed at ``now``, on the context's clock."""
@@ -164,73 +175,6 @@ class Job:
     def __repr__(self) -> str:
         state = "ended" if self.reply.ended else "live"
         return f"<Job {self.context.request_id or '-'} for {self.context.model}: {state}>"
-
-
-class Lane:
-    """The jobs of one model that wait for a slot: bounded, in the order of their arrival."""
-
-    __slots__ = ("_waiting", "model", "size")
-
-    def __init__(self, model: str, size: int) -> None:
-        self.model = model
-        self.size = size
-        self._waiting: OrderedDict[Job, None] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    def __repr__(self) -> str:
-        return f"<Lane {self.model}: {len(self)} of {self.size} waiting>"
-
-    @property
-    def full(self) -> bool:
-        return len(self._waiting) >= self.size
-
-    def offer(self, job: Job) -> None:
-        """Let ``job`` wait.
-
-        Raises:
-            Overloaded: as many wait as may.
-        """
-        if self.full:
-            raise self.refusal()
-        self._waiting[job] = None
-        job.holder = self
-
-    def refusal(self) -> Overloaded:
-        """Say that this lane is full."""
-        return Overloaded(
-            f"{self.size} requests wait for model {self.model!r} already: retry later or elsewhere",
-            retry_after=1.0,
-        )
-
-    def restore(self, job: Job) -> None:
-        """Let ``job``, which lost its slot, wait again, before all others."""
-        self._waiting[job] = None
-        self._waiting.move_to_end(job, last=False)
-        job.holder = self
-
-    def drop(self, job: Job) -> None:
-        """Forget ``job``; its place is free at once."""
-        self._waiting.pop(job, None)
-
-    def take(self, most: int, now: float) -> list[Job]:
-        """Cut the next batch of at most ``most`` jobs; expired ones fail without being run."""
-        batch: list[Job] = []
-        while self._waiting and len(batch) < most:
-            job, _ = self._waiting.popitem(last=False)
-            if job.reply.ended:
-                continue
-            if job.expired(now):
-                job.reply.fail(DeadlineExceeded("the deadline passed while the request waited"))
-                continue
-            batch.append(job)
-        return batch
-
-    def clear(self, error: AtomError) -> None:
-        """Fail every waiting job with ``error``."""
-        while self._waiting:
-            self._waiting.popitem(last=False)[0].reply.fail(error)
 
 
 def _nothing() -> None:

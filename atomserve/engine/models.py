@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -10,12 +11,16 @@ import structlog
 
 from atomserve.context import Context
 from atomserve.engine.backend import Backend, Opened, Sink, Slot
+from atomserve.engine.batching import Batching, Bounds
 from atomserve.engine.calls import Call, Session, Stream
-from atomserve.engine.jobs import Job, Lane, Payload
-from atomserve.engine.loops import EndOfTurn, Mailbox
+from atomserve.engine.dealing import deal
+from atomserve.engine.jobs import USUAL_URGENCY, Job, Payload
+from atomserve.engine.lanes import Lane
+from atomserve.engine.loops import EndOfTurn, Mailbox, Timer, call_later
 from atomserve.engine.options import Options
 from atomserve.engine.replies import Many, One
 from atomserve.engine.streams import Inbox
+from atomserve.engine.traits import Traits
 from atomserve.errors import AtomError, Draining, NotReady, PluginError, WorkerLost
 from atomserve.signature import Signature
 
@@ -45,7 +50,9 @@ class Model:
         """Told how long each job waited for a slot, in seconds."""
         self._opened: Opened | None = None
         self._turns = 0
-        self._lane = Lane(name, backend.options.queue_size)
+        self._lane = _lane(name, backend.options)
+        self._traits = Traits(backend.options)
+        self._due: Timer | None = None
         self._on_change = on_change
 
     def __repr__(self) -> str:
@@ -71,6 +78,8 @@ class Model:
         try:
             async with self.backend.open(self) as opened:
                 self._opened, self.signature = opened, opened.signature
+                if self.signature.takes == "batch":
+                    self._lane.batch(Batching(_bounds(self.options)))
                 self._become("ready")
                 try:
                     raise PluginError(await opened.failure())
@@ -95,6 +104,7 @@ class Model:
 
         ``begun`` may have run; ``waiting`` did not. Both are in the order of their arrival.
         """
+        now = time.monotonic()
         again = list(waiting)
         for job in reversed(begun):
             if job.reply.ended:
@@ -106,11 +116,11 @@ class Model:
                 job.reply.fail(WorkerLost(retry_after=1.0))
         for job in reversed(again):
             if not job.reply.ended:
-                self._lane.restore(job)
+                self._lane.restore(job, now)
         self._turn.ask()
 
-    def check(self) -> Signature:
-        """Say what is served, if a request could be taken now; asked before a body is read.
+    def check(self, tenant: str = "") -> Signature:
+        """Say what is served, if a request of ``tenant`` could be taken; asked before its body.
 
         Raises:
             NotReady: the model is not loaded.
@@ -122,35 +132,53 @@ class Model:
         assert self.signature is not None, "a model that was ready has its signature"
         if self._lane.full:
             self._fill_slots()  # Slots may have room for what arrived in this very turn.
-            if self._lane.full:
+            if self._lane.refuses(tenant):
                 raise self._lane.refusal()
         return self.signature
 
-    def call(self, payload: Payload, context: Context, *, wait: float | None = None) -> Call:
+    def call(
+        self,
+        payload: Payload,
+        context: Context,
+        *,
+        wait: float | None = None,
+        urgency: int = USUAL_URGENCY,
+    ) -> Call:
         """Accept a unary job whose client waits for ``wait`` seconds, if it says so.
 
         Raises:
             AtomError: as `check` does.
         """
         reply = One()
-        job = Job(payload, context, reply)
+        job = Job(payload, context, reply, urgency=urgency)
+        if self._traits:
+            self._traits.mark(job)
         patience = self._patience(wait)
         context.deadline = time.monotonic() + patience
         self._accept(job)
         return Call(job, reply, patience, self._forget)
 
-    def stream(self, payload: Payload, context: Context, *, wait: float | None = None) -> Stream:
+    def stream(
+        self,
+        payload: Payload,
+        context: Context,
+        *,
+        wait: float | None = None,
+        urgency: int = USUAL_URGENCY,
+    ) -> Stream:
         """Accept a job with many answers; ``wait`` is for each. Raises as `check` does."""
         reply = Many()
-        job = Job(payload, context, reply, takes="stream")
+        job = Job(payload, context, reply, takes="stream", urgency=urgency)
         self._accept(job)
         total = self.options.stream_timeout
         return Stream(job, reply, self._patience(wait), total, self._forget)
 
-    def session(self, payload: Payload, context: Context) -> Session:
+    def session(
+        self, payload: Payload, context: Context, *, urgency: int = USUAL_URGENCY
+    ) -> Session:
         """Accept a session; ``payload`` says only how its answers are written."""
         reply, inbox = Many(), Inbox()
-        job = Job(payload, context, reply, takes="session", items=inbox)
+        job = Job(payload, context, reply, takes="session", items=inbox, urgency=urgency)
         self._accept(job)
         options = self.options
         return Session(
@@ -172,9 +200,9 @@ class Model:
 
     def _accept(self, job: Job) -> None:
         try:
-            self.check()
-            job.arrived = time.monotonic()
-            self._lane.offer(job)
+            self.check(job.context.tenant)
+            job.arrived = now = time.monotonic()
+            self._lane.offer(job, now)
         except AtomError:
             _release(job)
             raise
@@ -183,21 +211,19 @@ class Model:
 
     def _forget(self, job: Job) -> None:
         self.jobs.discard(job)
+        self._lane.finished(job, time.monotonic())
         _release(job)
 
     def _fill_slots(self) -> None:
-        now = time.monotonic()
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
         if not self._lane:
             return
-        free = [(slot, room) for slot in self._slots_in_turn() if (room := slot.room) > 0]
-        for index, (slot, room) in enumerate(free):
-            if not self._lane:
-                return
-            share = -(-len(self._lane) // (len(free) - index))
-            if batch := self._lane.take(min(room, share), now):
-                for job in batch:
-                    self.waited(now - job.arrived)
-                slot.run(batch)
+        now = time.monotonic()
+        deal(self._lane, self._slots_in_turn(), now, self.waited)
+        if self._lane.due is not None:
+            self._due = call_later(self._lane.due - now, self._fill_slots)
 
     def _slots_in_turn(self) -> Sequence[Slot]:
         """Return the idle slots first: one that takes jobs ahead has room while it is busy."""
@@ -220,6 +246,29 @@ class Model:
         if (state, detail) != (self.state, self.detail) or state == "loading":
             self.state, self.detail = state, detail
             self._on_change(self)
+
+
+def _lane(name: str, options: Options) -> Lane:
+    """Return the lane of this process for a model with ``options``."""
+    return Lane(
+        name,
+        options.places,
+        slots=options.slots,
+        capacity=options.capacity,
+        patience=options.target_latency or options.timeout / 2,
+        tenants=options.tenants,
+        part=1 / options.api_processes,
+    )
+
+
+def _bounds(options: Options) -> Bounds:
+    return Bounds(
+        max_size=options.max_batch_size,
+        max_delay=options.max_batch_delay,
+        max_cost=options.max_batch_cost or math.inf,
+        target=options.target_latency,
+        parallel=options.slots * options.capacity,
+    )
 
 
 def _unheard(_: float) -> None:

@@ -6,7 +6,14 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from atomserve.settings import Count, Executor, ModelSettings, Settings
+from atomserve.settings import (
+    Count,
+    Executor,
+    ModelSettings,
+    Positive,
+    Settings,
+    TenantSettings,
+)
 from atomserve.units import Bytes, Seconds, Timeout
 from atomserve.wrapper import Wrapper
 
@@ -24,6 +31,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     queue_size: Count = 32
     idempotent: bool = False
     cancel: Literal["run", "kill"] = "run"
+    max_batch_size: Count = 32
+    max_batch_delay: Seconds = 0.005
+    batch_key: str = ""
+    batch_cost: str = ""
+    max_batch_cost: Positive | None = None
+    bisect: bool = True
+    target_latency: Timeout | None = None
     devices: tuple[str, ...] = ()
     threads: Count | None = None
     env: dict[str, str] = {}
@@ -32,6 +46,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     crash_limit: str = "5/60s"
     spares: Annotated[int, msgspec.Meta(ge=0, le=1)] = 0
     unload_timeout: Seconds = 5.0
+    api_processes: Count = 1
+    tenants: dict[str, TenantSettings] = {}
+
+    @property
+    def places(self) -> int:
+        """How many requests may wait in each API process: its share of ``queue_size``."""
+        return -(-self.queue_size // self.api_processes)
 
 
 def class_options(cls: type[Wrapper]) -> dict[str, Any]:
@@ -52,5 +73,6 @@ def decide(wanted: dict[str, Any], settings: Settings, model: ModelSettings) -> 
     for name in Options.__struct_fields__:
         if (value := getattr(model, name, None)) is not None:
             decided[name] = value
-    decided["unload_timeout"] = settings.unload_timeout
+    for name in ("unload_timeout", "api_processes", "tenants"):
+        decided[name] = getattr(settings, name)
     return msgspec.convert(decided, Options)

@@ -65,6 +65,8 @@ class Run(msgspec.Struct, frozen=True, array_like=True, tag="run", gc=False):
     tenant: str = ""
     headers: list[tuple[bytes, bytes]] = []
     """As they came: nobody pays for decoding them unless the wrapper asks."""
+    more: bool = False
+    """The next job belongs to the same batch."""
 
 
 class Cancel(msgspec.Struct, frozen=True, array_like=True, tag="cancel", gc=False):
@@ -158,7 +160,7 @@ class Done(msgspec.Struct, frozen=True, array_like=True, tag="done", gc=False):
 
 
 class Window(msgspec.Struct, frozen=True, array_like=True, tag="window", gc=False):
-    """The worker wants at most so many jobs that have not ended."""
+    """The worker wants at most so many jobs, or batches, that have not ended."""
 
     jobs: int
 

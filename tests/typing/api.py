@@ -24,6 +24,7 @@ from atomserve import (
     Video,
     Wrapper,
     current,
+    current_batch,
 )
 
 Boxes = Annotated[NDArray[np.float32], Tensor("float32", (-1, 4))]
@@ -106,7 +107,8 @@ class AwaitedStream(Wrapper):
 
 class Batched(Wrapper):
     def predict_batch(self, requests: list[Item]) -> list[float]:
-        return [request.weight for request in requests]
+        late = [context.cancelled for context in current_batch()]
+        return [0.0 if gone else item.weight for item, gone in zip(requests, late, strict=True)]
 
 
 class Talking(Wrapper):
