@@ -1,0 +1,1 @@
+"""What lets existing code run unchanged, reached through loaders and imported by nobody."""

@@ -1,0 +1,1 @@
+"""Everything that runs `wrapper.py` files written for AIGES."""

@@ -1,0 +1,43 @@
+"""The constants under the name that they had before release 0.6."""
+
+from atomserve.compat.aiges.shim.aiges.core.types import (
+    AUDIO,
+    IMAGE,
+    PROCESS_MODE,
+    STRING,
+    THREAD_MODE,
+    VIDEO,
+    DataAudio,
+    DataBegin,
+    DataContinue,
+    DataEnd,
+    DataImage,
+    DataOnce,
+    DataPer,
+    DataText,
+    DataVideo,
+    Once,
+    Status,
+    Types,
+)
+
+__all__ = [
+    "AUDIO",
+    "IMAGE",
+    "PROCESS_MODE",
+    "STRING",
+    "THREAD_MODE",
+    "VIDEO",
+    "DataAudio",
+    "DataBegin",
+    "DataContinue",
+    "DataEnd",
+    "DataImage",
+    "DataOnce",
+    "DataPer",
+    "DataText",
+    "DataVideo",
+    "Once",
+    "Status",
+    "Types",
+]
