@@ -24,7 +24,7 @@ def jobs(count: int) -> list[Job]:
 
 
 def run(waiting: list[Job], deadly: set[Job]) -> tuple[list[Job], list[Job], list[Job], int]:
-    """Run ``waiting`` as one batch, then part by part; return who was answered, found and given up."""
+    """Run ``waiting`` as one batch, then part by part; return the answered, found and given up."""
     answered: list[Job] = []
     guilty: list[Job] = []
     unclear: list[Job] = []
