@@ -233,6 +233,12 @@ class WorkerLost(AtomError):
     code, status = "worker_lost", 503
 
 
+class PoisonRequest(AtomError):
+    """The process that works on this request ends, each time: do not send it again."""
+
+    code = "poison_request"
+
+
 # Nobody waits any more; never sent.
 
 

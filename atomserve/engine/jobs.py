@@ -130,7 +130,6 @@ class Job:
         "key",
         "payload",
         "reply",
-        "retried",
         "taken",
         "takes",
         "urgency",
@@ -157,7 +156,6 @@ class Job:
         self.holder: Holder | None = None
         self.consumed: Callable[[], None] = _nothing
         """Set by the slot of a stream: the client has read one more answer."""
-        self.retried = False
         self.arrived = 0.0
         """When it was accepted, on the context's clock."""
         self.taken: float | None = None
@@ -166,7 +164,7 @@ class Job:
         self.cost = 1.0
         """What it takes of a batch's budget, and of its tenant's turn."""
         self.key: Hashable = None
-        """Only jobs with equal keys share a batch."""
+        """Only jobs with equal keys share a batch; a `suspects.Part` once it lost its worker."""
 
     @property
     def started(self) -> bool:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+import msgspec
 import structlog
 
 from atomserve.context import Context
@@ -22,8 +23,9 @@ from atomserve.engine.loops import EndOfTurn, Mailbox, Timer, call_later
 from atomserve.engine.options import Options
 from atomserve.engine.replies import Many, One
 from atomserve.engine.streams import Inbox
+from atomserve.engine.suspects import NOBODY, Verdict, judge, judge_each
 from atomserve.engine.traits import Traits
-from atomserve.errors import AtomError, Draining, NotReady, PluginError, WorkerLost
+from atomserve.errors import AtomError, Draining, NotReady, PluginError, PoisonRequest, WorkerLost
 from atomserve.signature import Signature
 
 log = structlog.get_logger("atomserve.engine")
@@ -103,25 +105,34 @@ class Model:
         if self.state in ("ready", "restarting"):
             self._become("ready" if self.slots else "restarting")
 
-    def lost(self, begun: Sequence[Job], waiting: Sequence[Job]) -> None:
+    def lost(self, begun: Sequence[Job], waiting: Sequence[Job]) -> bool:
         """Let a lost slot's jobs run again where that is safe, else fail them.
 
         ``begun`` may have run; ``waiting`` did not. Both are in the order of their arrival.
+        Returns whether one of the jobs is looked for that the slot was lost by.
         """
+        verdict = self._verdict(begun) if begun else NOBODY
+        for job in verdict.guilty:
+            job.reply.fail(PoisonRequest())
+        for job in verdict.unclear:
+            job.reply.fail(WorkerLost(retry_after=1.0))
         now = time.monotonic()
-        again = list(waiting)
-        for job in reversed(begun):
-            if job.reply.ended:
-                continue
-            if self.options.idempotent and job.takes == "call" and not job.retried:
-                job.retried = True
-                again.insert(0, job)
-            else:
-                job.reply.fail(WorkerLost(retry_after=1.0))
-        for job in reversed(again):
+        for job in (*reversed(waiting), *reversed(verdict.again)):
             if not job.reply.ended:
                 self._lane.restore(job, now)
         self._turn.ask()
+        return verdict.excused
+
+    def _verdict(self, begun: Sequence[Job]) -> Verdict:
+        if not self.options.idempotent or any(job.takes != "call" for job in begun):
+            return Verdict(unclear=begun, excused=False)
+        if self._lane.batching is None or self.options.capacity > 1:
+            return judge_each(begun)
+        suspects, ran = self._lane.together(begun)
+        # Those before were answered; the answers were lost on their way.
+        answered = begun[: len(begun) - len(suspects)]
+        verdict = judge(suspects, ran)
+        return msgspec.structs.replace(verdict, again=(*answered, *verdict.again))
 
     def check(self, tenant: str = "") -> Signature:
         """Say what is served, if a request of ``tenant`` could be taken; asked before its body.
