@@ -158,9 +158,12 @@ class Overloaded(AtomError):
         errors: Sequence[Fault] = (),
         retry_after: float | None = None,
         error_id: str = "",
+        headers: Sequence[tuple[bytes, bytes]] = (),
         limit: int | None = None,
     ) -> None:
-        super().__init__(detail, errors=errors, retry_after=retry_after, error_id=error_id)
+        super().__init__(
+            detail, errors=errors, retry_after=retry_after, error_id=error_id, headers=headers
+        )
         self.limit = limit
         self.remaining = 0
         self.reset = retry_after

@@ -37,7 +37,7 @@ class Predict:
         if scope.get("method") != "POST":  # a WebSocket's handshake has none
             raise MethodNotAllowed(f"{entry.route} takes POST only", allow=("POST",))
         model = entry.model
-        signature = model.check(entry.tenant(scope["headers"]))
+        signature = model.check(client.tenant)
         if signature.takes == "session":
             raise BadRequest(f"model {model.name!r} takes sessions: open a WebSocket on /session")
         head = Head(scope["headers"])

@@ -45,21 +45,27 @@ class Entry:
         self._tenant_header = tenant_header.lower().encode()
 
     def client(self, scope: Scope) -> Client:
-        """Return who asks, with the access record told what for."""
-        client = client_of(scope)
-        client.model, client.route = self.model.name, self.route
-        return client
-
-    def tenant(self, raw: RawFields) -> str:
-        """Return which tenant asks, by the ``raw`` header fields; empty: it does not say.
+        """Return who asks, and for which tenant; the access record is told what for.
 
         Raises:
-            BadRequest: that is no name.
+            BadRequest: the tenant has a name that is none.
         """
+        client = client_of(scope)
+        client.model, client.route = self.model.name, self.route
         if self._tenant_header:
-            for name, value in raw:
-                if name.lower() == self._tenant_header:
-                    return _tenant(value.decode("latin-1"))
+            client.tenant = self._tenant(scope["headers"])
+        return client
+
+    def _tenant(self, raw: RawFields) -> str:
+        for name, value in raw:
+            if name.lower() == self._tenant_header:
+                text = value.decode("latin-1")
+                if not TENANT(text):
+                    raise BadRequest(
+                        "the header that names the tenant: expected at most "
+                        f"{LONGEST_TENANT} printable ASCII characters"
+                    )
+                return text
         return ""
 
     # Each takes over the payload's body, which nobody gives back who fails before: read it last.
@@ -90,7 +96,7 @@ class Entry:
             model=self.model.name,
             request_id=client.request_id,
             headers=RawHeaders(raw),
-            tenant=self.tenant(raw),
+            tenant=client.tenant,
         )
 
 
@@ -143,14 +149,6 @@ class Head:
             answer=answer,
             answer_type=answer_type,
         )
-
-
-def _tenant(text: str) -> str:
-    if not TENANT(text):
-        raise BadRequest(
-            f"the tenant's header: expected at most {LONGEST_TENANT} printable ASCII characters"
-        )
-    return text
 
 
 def _seconds(text: str) -> float:

@@ -9,6 +9,8 @@ from typing import Any
 
 import httpx2
 import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from atomserve import Text, Wrapper, current
 from atomserve.errors import Overloaded, QuotaExceeded
@@ -44,10 +46,18 @@ class Who(Wrapper):
         return current().tenant
 
 
+class Talks(Wrapper):
+    executor = "thread"
+
+    def session(self, inputs: Iterator[int]) -> Iterator[str]:
+        for _ in inputs:
+            yield current().tenant
+
+
 @pytest.fixture
 def server() -> Iterator[Client]:
     Hold.order, Hold.inside, Hold.go = [], threading.Semaphore(0), threading.Semaphore(0)
-    with serve(Hold, Kept, Who, tenant_header="X-Tenant") as client:
+    with serve(Hold, Kept, Who, Talks, tenant_header="X-Tenant") as client:
         yield client
 
 
@@ -148,6 +158,17 @@ def test_a_tenants_name_is_short_and_can_be_printed(
     assert answer.status_code == status
     if status == 400:
         assert answer.json()["code"] == "bad_request"
+
+
+def test_a_session_has_a_tenant_and_an_urgency_too(server: Client) -> None:
+    url = f"{server.url.replace('http', 'ws')}/v1/models/talks/session"
+    headers = {"X-Tenant": "acme", "Priority": "u=1"}
+    with connect(url, additional_headers=headers, proxy=None) as session:
+        session.send('{"data":1}')
+        assert session.recv() == '{"data":"acme"}'
+    with pytest.raises(InvalidStatus) as caught:
+        connect(url, additional_headers={"X-Tenant": "t" * 129}, proxy=None)
+    assert caught.value.response.status_code == 400
 
 
 def test_without_the_setting_no_header_names_a_tenant() -> None:
