@@ -16,11 +16,13 @@ from atomserve.engine.batching import Batching, Bounds
 from atomserve.engine.cache import Cache
 from atomserve.engine.calls import Call, Session, Stream
 from atomserve.engine.dealing import deal
+from atomserve.engine.digests import digest
 from atomserve.engine.flights import Flights
 from atomserve.engine.jobs import USUAL_URGENCY, Job, Payload
 from atomserve.engine.lanes import Lane
 from atomserve.engine.loops import EndOfTurn, Mailbox, Timer, call_later
 from atomserve.engine.options import Options
+from atomserve.engine.poison import Poison
 from atomserve.engine.replies import Many, One
 from atomserve.engine.streams import Inbox
 from atomserve.engine.suspects import NOBODY, Verdict, judge, judge_each
@@ -58,6 +60,7 @@ class Model:
         self._traits = Traits(backend.options)
         self._due: Timer | None = None
         self._flights: Flights | None = None
+        self._poison = Poison()
         self._on_change = on_change
 
     def __repr__(self) -> str:
@@ -112,16 +115,22 @@ class Model:
         Returns whether one of the jobs is looked for that the slot was lost by.
         """
         verdict = self._verdict(begun) if begun else NOBODY
+        now = time.monotonic()
         for job in verdict.guilty:
-            job.reply.fail(PoisonRequest())
+            self._shun(job, now)
         for job in verdict.unclear:
             job.reply.fail(WorkerLost(retry_after=1.0))
-        now = time.monotonic()
         for job in (*reversed(waiting), *reversed(verdict.again)):
             if not job.reply.ended:
                 self._lane.restore(job, now)
         self._turn.ask()
         return verdict.excused
+
+    def _shun(self, job: Job, now: float) -> None:
+        log.error("request.poison", model=self.name, request_id=job.context.request_id)
+        if found := digest(job.payload, ""):
+            self._poison.add(found, now)
+        job.reply.fail(PoisonRequest())
 
     def _verdict(self, begun: Sequence[Job]) -> Verdict:
         if not self.options.idempotent or any(job.takes != "call" for job in begun):
@@ -249,6 +258,8 @@ class Model:
         try:
             self.check(job.context.tenant)
             job.arrived = now = time.monotonic()
+            if self._poison and self._poison.holds(digest(job.payload, "") or b"", now):
+                raise PoisonRequest
             self._lane.offer(job, now)
         except AtomError:
             job.payload.release()
