@@ -84,7 +84,7 @@ def _own_model(model: Model) -> OwnModel:
         detail=model.detail,
         waiting=model.waiting,
         running=len(model.jobs) - model.waiting,
-        size=options.queue_size,
+        size=options.places,
         capacity=options.capacity,
         remote=remote,
         slots=tuple(
