@@ -13,9 +13,10 @@ import pytest
 from batch_rig import Rig, rig
 
 from atomserve.backends.desk import Desk
-from atomserve.backends.processes import ProcessSlot
+from atomserve.backends.process_slots import ProcessSlot
 from atomserve.engine.jobs import Job
 from atomserve.engine.loops import EndOfTurn
+from atomserve.engine.options import Options
 from atomserve.errors import (
     BadAnswer,
     BadRequest,
@@ -383,9 +384,9 @@ async def test_links_take_turns_by_batch() -> None:
         def __init__(self, *batches: list[str]) -> None:
             self.waiting = deque(batches)
 
-    desk, slot = Desk("it", bool, bool, whole=True), Recording()
+    desk, slot = Desk("it", Options(), bool, bool, whole=True), Recording()
     desk.begin(slot)
-    desk.counters += [Waiting(["a1", "a2"], ["a3"], ["a4"]), Waiting(["b1"])]  # type: ignore[list-item]
+    desk.callers += [Waiting(["a1", "a2"], ["a3"], ["a4"]), Waiting(["b1"])]  # type: ignore[list-item]
     desk.turn.ask()
     await anyio.sleep(0)
     await anyio.sleep(0)

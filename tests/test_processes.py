@@ -354,7 +354,7 @@ async def test_an_answer_that_is_part_of_the_request_does_not_travel_back(
 async def test_a_worker_that_answers_with_another_requests_bytes_is_cut_off(tmp_path: Path) -> None:
     async with instance(write(tmp_path, PART)) as it:
         array = np.full((300, 400), 1, dtype=np.float32)
-        other = it.backend.take(1_000_000)
+        other = it.backend.pool.take(1_000_000)
         (slot,) = it.backend.slots
         right = slot._answered
 

@@ -37,6 +37,7 @@ class LoopSlot:
         self._on_room = on_room
         self._capacity = options.capacity
         self._idle = 0
+        self._places = list(range(options.capacity))
         self._tasks: dict[Job, asyncio.Task[None]] = {}
         self._credits: dict[Job, asyncio.Semaphore] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -138,7 +139,8 @@ class LoopSlot:
         post, reply = self._mailbox.post, job.reply
         if reply.ended:
             return
-        reply.begun()
+        place = self._places.pop()
+        reply.begun(place)
         current_context.set(job.context)
         try:
             if job.takes == "call":
@@ -154,6 +156,8 @@ class LoopSlot:
         except BaseException as exc:
             log.error("slot.failed", model=job.context.model, exc_info=exc)
             post(reply.fail, AtomError("an internal error; it is in the log"))
+        finally:
+            self._places.append(place)
 
     async def _stream(self, job: Job) -> None:
         credit, reply = self._credits[job], job.reply

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import struct
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -21,8 +20,6 @@ log = structlog.get_logger("atomserve.links")
 
 INLINE = 64 * 1024
 """Bytes up to which a body travels in its frame; a larger one through an arena."""
-LEDGER = struct.Struct("<q")
-"""How a worker's ledger holds the number of the last job that it has begun."""
 SHARED = 1024 * 1024 * 1024
 """Bytes of the other end's arena that are mapped at most."""
 

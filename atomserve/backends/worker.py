@@ -153,7 +153,13 @@ class Worker:
         from atomserve.engine.loops import Mailbox
 
         self._gone = anyio.Event()
-        self._desk = Desk(self._model, self._over, self._check_end, whole=self._runner.batches)
+        self._desk = Desk(
+            self._model,
+            self._options,
+            self._over,
+            self._check_end,
+            whole=self._runner.batches,
+        )
         self._slot = open_slot(self._runner, self._options, Mailbox(), self._desk.turn.ask)
         self._desk.begin(self._slot)
         async with anyio.create_task_group() as tasks:
@@ -196,7 +202,7 @@ class Worker:
         document = WorkerDocument(
             requests=self._served,
             busy=self._slot.busy,
-            answer_bytes=sum(counter.answer_bytes for counter in self._desk.counters),
+            answer_bytes=sum(caller.answer_bytes for caller in self._desk.callers),
         )
         return msgspec.Raw(msgspec.json.encode(document))
 
@@ -211,7 +217,7 @@ class Worker:
         self._check_end()
 
     def _check_end(self) -> None:
-        if self._retired and not self._desk.counters:
+        if self._retired and not self._desk.callers:
             self._gone.set()
 
     def _tiredness(self) -> str:

@@ -30,7 +30,7 @@ class One:
     def ended(self) -> bool:
         return self._future.done()
 
-    def begun(self) -> None:
+    def begun(self, place: int) -> None:
         """Nobody needs to know."""
 
     def prepared(self, answer: Answer) -> Answer:
@@ -66,7 +66,7 @@ class Many:
     def ended(self) -> bool:
         return self._ended
 
-    def begun(self) -> None:
+    def begun(self, place: int) -> None:
         """Nobody needs to know."""
 
     def prepared(self, answer: Answer) -> Answer:

@@ -166,10 +166,7 @@ class Window(msgspec.Struct, frozen=True, array_like=True, tag="window", gc=Fals
 
 
 class Ledger(msgspec.Struct, frozen=True, array_like=True, tag="ledger", gc=False):
-    """Where the worker writes the number of the last job begun: 8 bytes, little-endian.
-
-    Readable after its death: jobs of higher numbers were never begun.
-    """
+    """Where the worker writes which jobs it has begun, readable after its death, too."""
 
     place: Place
 

@@ -1,0 +1,118 @@
+"""Request bodies in shared memory, where every worker of their model can read them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from atomserve.backends.links import INLINE
+from atomserve.engine.loops import Timer, call_later
+from atomserve.errors import ArenaFull
+from atomserve.transport.arenas import Arena, Block, Place
+from atomserve.transport.mappings import leased
+
+WARM = 64 * 1024 * 1024
+"""Bytes of shared memory that an idle model keeps: fresh pages are what makes a body slow."""
+IDLE = 10.0
+"""Seconds without a large body after which the rest goes back."""
+
+
+class Pool:
+    """An arena whose blocks are given back on the loop, and whose memory when it is idle."""
+
+    def __init__(self, bound: int, on_drop: Callable[[int], None]) -> None:
+        self.arena = Arena(bound, on_drop)
+        self._trim: Timer | None = None
+
+    def __repr__(self) -> str:
+        return f"<Pool: {self.arena}>"
+
+    def take(self, size: int) -> Block:
+        """Return a block.
+
+        Raises:
+            ArenaFull: too many are in use.
+        """
+        block = self.arena.take(max(size, 1))
+        if block is None:
+            raise ArenaFull(retry_after=1.0)
+        return block
+
+    def give_back(self, block: Block) -> None:
+        """Free ``block``; memory that stays unused for a while goes back to the system."""
+        block.free()
+        if self._trim is None and not self.arena.used and self.arena.mapped > WARM:
+            self._trim = call_later(IDLE, self._give_pages_back)
+
+    def _give_pages_back(self) -> None:
+        self._trim = None
+        if not self.arena.used:
+            self.arena.trim(WARM)
+
+
+class SharedBody:
+    """A request body in the model's arena, held by its job and by each worker that reads it."""
+
+    __slots__ = ("_holders", "_pool", "block")
+
+    def __init__(self, pool: Pool, block: Block, holders: int = 1) -> None:
+        self._pool = pool
+        self.block = block
+        self._holders = holders
+
+    def __len__(self) -> int:
+        return self.block.size
+
+    def hold(self) -> None:
+        """One more reader."""
+        self._holders += 1
+
+    def part(self, place: Place, free: Callable[[Place], None]) -> memoryview:
+        """Return the bytes at ``place``, held until ``free`` was called.
+
+        Raises:
+            ValueError: they are not all in this body.
+        """
+        block = self.block
+        start, stop = place.offset - block.offset, place.offset + place.size - block.offset
+        if place.segment != block.segment.number or not 0 <= start <= stop <= block.size:
+            raise ValueError(f"{place} is not within {block}")
+        self.hold()
+        return leased(block.segment.memory, place, free).data
+
+    def release(self) -> None:
+        """One reader less; the last one gives the block back."""
+        self._holders -= 1
+        if not self._holders:
+            self._pool.give_back(self.block)
+
+
+class SharedSink:
+    """Takes a body's pieces into shared memory while they arrive."""
+
+    def __init__(self, pool: Pool, declared: int | None) -> None:
+        self._pool = pool
+        self._block = pool.take(declared or 4 * INLINE)
+        self._size = 0
+
+    def write(self, piece: bytes | bytearray) -> None:
+        """Take the next piece; raises ArenaFull when there is no room for it."""
+        end = self._size + len(piece)
+        if end > self._block.size and not self._block.resize(max(end, 2 * self._block.size)):
+            self._move(max(end, 2 * self._block.size))
+        self._block.write(self._size, piece)
+        self._size = end
+
+    def _move(self, size: int) -> None:
+        block = self._pool.take(size)
+        block.write(0, self._block.view[: self._size])
+        self._pool.give_back(self._block)
+        self._block = block
+
+    def close(self) -> SharedBody:
+        """Return the body, cut to its size."""
+        self._block.resize(self._size)
+        return SharedBody(self._pool, self._block)
+
+    def discard(self) -> None:
+        """Give the memory back."""
+        self._pool.give_back(self._block)
