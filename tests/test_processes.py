@@ -16,7 +16,8 @@ import pytest
 from one_worker import Instance, instance
 
 from atomserve.context import Context, RawHeaders
-from atomserve.engine.jobs import Payload
+from atomserve.engine.jobs import Job, Payload
+from atomserve.engine.replies import One
 from atomserve.errors import AtomError, BadRequest, DeadlineExceeded, PluginFailed, WorkerLost
 from atomserve.transport.frames import Answered
 
@@ -207,6 +208,22 @@ async def test_the_deadline_answers_and_a_worker_that_stays_is_told_hung(wrapper
         it.processes[0].send_signal(signal.SIGCONT)
         await anyio.sleep(0.2)
         assert await ask(it, act="add", n=5) == 6  # the late answer reached nobody
+
+
+async def test_a_job_has_its_time_from_when_it_begins(wrapper: Path) -> None:
+    async with instance(wrapper, timeout=2, grace=1) as it:
+        (slot,) = it.backend.slots
+        bodies = [b'{"act": "ignore", "n": 2}'] * 2
+        first, second = (Job(Payload(body=body), Context(model="it"), One()) for body in bodies)
+        slot.run([first, second])
+        await first.reply  # type: ignore[misc]
+        second.give_up(DeadlineExceeded())  # It is as old as its timeout, and begins just now.
+        with pytest.raises(DeadlineExceeded):
+            await second.reply  # type: ignore[misc]
+        with anyio.fail_after(10):
+            while slot.busy:
+                await anyio.sleep(0.01)
+        assert not it.hung
 
 
 async def test_a_client_that_waits_less_makes_no_worker_hung(wrapper: Path) -> None:

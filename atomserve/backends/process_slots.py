@@ -38,18 +38,18 @@ if TYPE_CHECKING:
     from atomserve.backends.processes import ProcessBackend
 
 
-class Given:
-    """What a worker was given to run at once: one job, or the jobs of a batch."""
+class Sent:
+    """A job that the worker has; ``batch`` are those of its batch that have not ended."""
 
-    __slots__ = ("left", "since", "wanted")
+    __slots__ = ("batch", "body", "given_up", "job", "timer")
 
-    def __init__(self, jobs: int, since: float) -> None:
-        self.left = jobs
-        """Jobs that have not ended."""
-        self.wanted = jobs
-        """Those of them that somebody waits for."""
-        self.since = since
-        """When the worker could begin."""
+    def __init__(self, job: Job, body: SharedBody | None, batch: list[Sent]) -> None:
+        self.job = job
+        self.body = body
+        self.batch = batch
+        self.given_up: float | None = None
+        """Since when nobody waits for it."""
+        self.timer: Timer | None = None
 
 
 class ProcessSlot:
@@ -65,15 +65,11 @@ class ProcessSlot:
         self._host = host
         self._window = backend.options.capacity
         self._next = 1
-        self._jobs: dict[int, Job] = {}
+        self._sent: dict[int, Sent] = {}
         self._numbers: dict[Job, int] = {}
         self._leases: dict[tuple[int, int], SharedBody] = {}
-        self._bodies: dict[int, SharedBody] = {}
-        self._graces: dict[int, Timer] = {}
-        self._given: dict[int, Given] = {}
-        self._unwanted: set[int] = set()
         self._whole = backend.signature.takes == "batch"
-        self._batches: list[Given] = []
+        self._batches = 0
         self._ledger: LedgerReader | None = None
         self._link = Link(
             FromWorker, side, arena=backend.arena, on_frame=self._handle, on_lost=self._lost
@@ -90,49 +86,53 @@ class ProcessSlot:
         }
 
     def __repr__(self) -> str:
-        return f"<ProcessSlot {self.slot}: pid {self.pid}, {len(self._jobs)} of {self._window}>"
+        return f"<ProcessSlot {self.slot}: pid {self.pid}, {self._batches} of {self._window}>"
 
     @property
     def room(self) -> int:
         # Without its ledger nobody could say what a lost worker had begun.
         if self.retiring or self._ledger is None:
             return 0
-        taken = len(self._batches) if self._whole else len(self._jobs)
-        return max(0, self._window - taken)
+        return max(0, self._window - self._batches)
 
     @property
     def ahead(self) -> int:
         if not self._whole or self.retiring or self._ledger is None:
             return 0
-        return min(1, max(0, self._window + 1 - len(self._batches)))
+        return min(1, max(0, self._window + 1 - self._batches))
 
     @property
     def busy(self) -> int:
         """Jobs that the worker has."""
-        return len(self._jobs)
+        return len(self._sent)
 
     async def open(self, sock: socket.socket) -> None:
         """Begin to use the worker."""
         await self._link.open(sock)
 
     def run(self, jobs: Sequence[Job]) -> None:
-        now = time.monotonic()
         # All bodies first: the last frame must say that it is the last of its batch.
         ready = [(job, body) for job in jobs if (body := self._placed(job)) is not None]
         last = len(ready) - 1
-        given = Given(len(ready), now)
-        if self._whole and ready:
-            self._batches.append(given)
+        batch: list[Sent] = []
         for place, (job, body) in enumerate(ready):
+            if not self._whole:
+                batch = []
             number = self._next
             self._next += 1
-            self._jobs[number] = job
-            self._numbers[job] = number
-            self._given[number] = given if self._whole else Given(1, now)
+            self._enter(number, job, body, batch)
             more = self._whole and place < last
             self._link.send(self._frame(number, job, body, more=more))
             if job.takes != "call":
                 self._attach(number, job)
+
+    def _enter(self, number: int, job: Job, body: bytes | Place, batch: list[Sent]) -> None:
+        if not batch:
+            self._batches += 1
+        shared = self._leases[body.segment, body.offset] if isinstance(body, Place) else None
+        batch.append(Sent(job, shared, batch))
+        self._sent[number] = batch[-1]
+        self._numbers[job] = number
 
     def _placed(self, job: Job) -> bytes | Place | None:
         job.holder = self
@@ -146,28 +146,23 @@ class ProcessSlot:
     def drop(self, job: Job) -> None:
         """Tell the worker that nobody waits; one that does not come back in time is hung."""
         number = self._numbers.get(job)
-        if number is None or number in self._unwanted:
+        if number is None or (sent := self._sent[number]).given_up is not None:
             return
-        given = self._given[number]
-        self._unwanted.add(number)
-        given.wanted -= 1
+        sent.given_up = time.monotonic()
         self._link.send(Cancel(number))
+        options = self._backend.options
         # What the worker has not begun it will not: nothing to kill it for.
-        if self._backend.options.cancel == "kill" and number <= self._begun():
-            if not given.wanted:
+        if options.cancel == "kill" and self._began(number) is not None:
+            if all(each.given_up is not None for each in sent.batch):
                 self._backend.tell_hung(self.slot, self.pid, "cancelled")
             return
-        # By the model's own timeout: a client that waits less, or leaves a stream, must not make a
-        # worker hung that does what it may.
-        options = self._backend.options
-        since = given.since if job.takes == "call" else time.monotonic()
-        left = max(0.0, since + options.timeout - time.monotonic())
-        self._graces[number] = call_later(left + options.grace, self._hung, number)
+        left = max(options.grace, self._left(number, sent))
+        sent.timer = call_later(left, self._look_again, number)
 
     def retire(self) -> None:
         """Take no more jobs, and end the link with the last of them."""
         self.retiring = True
-        if not self._jobs:
+        if not self._sent:
             self._link.close()
 
     def cut(self) -> None:
@@ -178,23 +173,31 @@ class ProcessSlot:
         """A segment of the model's arena is gone."""
         self._link.unshare(segment)
 
-    def _hung(self, number: int) -> None:
+    def _left(self, number: int, sent: Sent) -> float:
+        """Return for how many seconds the worker may still work on what nobody waits for.
+
+        By the model's own timeout: a client that waits less, or leaves a stream, must not make a
+        worker hung that does what it may. What has not begun has to be told off as soon.
+        """
         options = self._backend.options
-        # A batch that was sent ahead may have begun long after it was given.
-        left = self._given[number].since + options.timeout + options.grace - time.monotonic()
-        if self._whole and left > 0:
-            self._graces[number] = call_later(left, self._hung, number)
+        since = self._began(number) if sent.job.takes == "call" else None
+        if since is None:
+            since = sent.given_up or 0.0
+        return since + options.timeout + options.grace - time.monotonic()
+
+    def _look_again(self, number: int) -> None:
+        sent = self._sent[number]
+        if (left := self._left(number, sent)) > 0:  # It began later than it was sent.
+            sent.timer = call_later(left, self._look_again, number)
         else:
             self._backend.tell_hung(self.slot, self.pid, "hung")
 
-    def _begun(self) -> int:
-        """Return the number of the last job that the worker began."""
-        return 0 if self._ledger is None else self._ledger.last
+    def _began(self, number: int) -> float | None:
+        """Return when the worker began a job that it has."""
+        return None if self._ledger is None else self._ledger.began(number)
 
     def _frame(self, number: int, job: Job, body: bytes | Place, *, more: bool) -> Run:
         payload, context = job.payload, job.context
-        if isinstance(body, Place):
-            self._bodies[number] = self._leases[body.segment, body.offset]
         return Run(
             job=number,
             takes=job.takes,
@@ -241,39 +244,42 @@ class ProcessSlot:
         self._handlers[type(frame)](frame)
 
     def _answered(self, frame: Answered) -> None:
-        job = self._jobs[frame.job]
-        if job.reply.ended:
+        sent = self._sent[frame.job]
+        reply = sent.job.reply
+        if reply.ended:
             if isinstance(frame.body, Place) and not frame.within:
                 self._free(frame.body)
         else:
-            job.reply.answer(Answer(self._answer(frame), frame.media_type, frame.head))
+            reply.answer(Answer(self._answer(frame, sent.body), frame.media_type, frame.head))
         if frame.last:
             self._job_over(frame.job)
 
-    def _answer(self, frame: Answered) -> bytes | memoryview:
+    def _answer(self, frame: Answered, body: SharedBody | None) -> bytes | memoryview:
         if not isinstance(frame.body, Place):
             return frame.body
         if not frame.within:
             return self._link.look(frame.body, self._free).data
-        body, post = self._bodies[frame.job], self._host.mailbox.post
-        return body.part(frame.body, lambda _: post(body.release))
+        if body is None:
+            raise ValueError(f"job {frame.job} has no body to answer with")
+        post, release = self._host.mailbox.post, body.release
+        return body.part(frame.body, lambda _: post(release))
 
     def _free(self, place: Place) -> None:
         self._link.send(Free(place))
 
     def _ended(self, frame: Ended) -> None:
-        self._jobs[frame.job].reply.end()
+        self._sent[frame.job].job.reply.end()
         self._job_over(frame.job)
 
     def _failed(self, frame: Failed) -> None:
-        self._jobs[frame.job].reply.fail(error_of(frame))
+        self._sent[frame.job].job.reply.fail(error_of(frame))
         self._job_over(frame.job)
 
     def _done(self, frame: Done) -> None:
         self._job_over(frame.job)
 
     def _took(self, frame: Took) -> None:
-        items = self._jobs[frame.job].items
+        items = self._sent[frame.job].job.items
         if items is not None:
             for _ in range(frame.items):
                 items.taken()
@@ -290,43 +296,30 @@ class ProcessSlot:
         self._host.on_room()
 
     def _job_over(self, number: int) -> None:
-        job = self._jobs.pop(number)
-        del self._numbers[job]
-        self._bodies.pop(number, None)
-        self._end(number, self._given.pop(number))
-        if (timer := self._graces.pop(number, None)) is not None:
-            timer.cancel()
-        if self.retiring and not self._jobs:
+        sent = self._sent.pop(number)
+        del self._numbers[sent.job]
+        sent.batch.remove(sent)
+        if not sent.batch:
+            self._batches -= 1
+        if sent.timer is not None:
+            sent.timer.cancel()
+        if self.retiring and not self._sent:
             self._link.close()
         self._backend.job_over()
         self._host.on_room()
 
-    def _end(self, number: int, given: Given) -> None:
-        given.left -= 1
-        if number in self._unwanted:
-            self._unwanted.discard(number)
-        else:
-            given.wanted -= 1
-        if self._whole and not given.left:
-            self._batches.remove(given)
-            if len(self._batches) >= self._window:
-                self._batches[self._window - 1].since = time.monotonic()
-
     def _lost(self) -> None:
-        for timer in self._graces.values():
-            timer.cancel()
-        last = self._begun()
+        last = 0 if self._ledger is None else self._ledger.last
         self._ledger = None  # its memory, before a garbage collector comes by
-        jobs, self._jobs = self._jobs, {}
+        jobs, self._sent = self._sent, {}
         self._numbers.clear()
-        self._given.clear()
-        self._unwanted.clear()
-        self._batches.clear()
-        self._bodies.clear()
+        for sent in jobs.values():
+            if sent.timer is not None:
+                sent.timer.cancel()
         for body in self._leases.values():
             body.release()
         self._leases.clear()
         self._backend.remove(self)
-        begun = [job for number, job in jobs.items() if number <= last]
-        waiting = [job for number, job in jobs.items() if number > last]
+        begun = [sent.job for number, sent in jobs.items() if number <= last]
+        waiting = [sent.job for number, sent in jobs.items() if number > last]
         self._host.lost(begun, waiting)
