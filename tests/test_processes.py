@@ -19,7 +19,17 @@ from atomserve.context import Context, RawHeaders
 from atomserve.engine.jobs import Job, Payload
 from atomserve.engine.replies import One
 from atomserve.errors import AtomError, BadRequest, DeadlineExceeded, PluginFailed, WorkerLost
-from atomserve.transport.frames import Answered
+from atomserve.transport.arenas import Place
+from atomserve.transport.frames import (
+    Answered,
+    BrokenFrame,
+    Done,
+    Ended,
+    Failed,
+    Ledger,
+    Release,
+    Took,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -424,6 +434,51 @@ async def test_a_session_crosses_the_process_both_ways(
             while (tmp_path / "closed").read_text() != "closed closed ":
                 await anyio.sleep(0.01)
         assert not it.backend.arena.used
+
+
+ONCE = """
+    from typing import Iterator
+    from atomserve import Wrapper
+
+    class It(Wrapper):
+        def session(self, inputs: Iterator[str]) -> Iterator[str]:
+            yield next(inputs)
+"""
+
+
+async def test_a_frame_of_a_job_that_is_over_is_nobodys_fault(tmp_path: Path) -> None:
+    async with instance(write(tmp_path, ONCE)) as it:
+        (slot,) = it.backend.slots
+        async with it.model.session(Payload(), Context(model="it")) as session:
+            await session.send(Payload(body=b'"a"'))
+            assert (await anext(session)).body == b'"a"'
+            with pytest.raises(StopAsyncIteration):
+                await anext(session)
+        with anyio.fail_after(10):
+            while slot.busy:
+                await anyio.sleep(0.001)
+        slot._handle(Took(1, 1))
+        slot._handle(Done(1))
+        assert slot.room == 1
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        Took(9, 1),
+        Done(9),
+        Ended(9),
+        Answered(9, b"", "", last=True),
+        Failed(9, "", ""),
+        Release(Place(0, 64, 9)),
+        Ledger(Place(7, 0, 32)),
+    ],
+    ids=lambda frame: type(frame).__name__,
+)
+async def test_what_a_worker_was_never_given_is_nonsense(wrapper: Path, frame: Any) -> None:
+    async with instance(wrapper) as it:
+        with pytest.raises(BrokenFrame):
+            it.backend.slots[0]._handle(frame)
 
 
 COUNT = """

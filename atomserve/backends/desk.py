@@ -17,6 +17,7 @@ from atomserve.engine.options import Options
 from atomserve.engine.streams import Inbox
 from atomserve.transport.arenas import Arena, Place
 from atomserve.transport.frames import (
+    BrokenFrame,
     Cancel,
     Earn,
     Free,
@@ -245,7 +246,11 @@ class Caller:
             inbox.close()
 
     def _free(self, frame: Free) -> None:
-        self._arena.find(frame.place).free()
+        try:
+            block = self._arena.find(frame.place)
+        except ValueError as exc:
+            raise BrokenFrame(str(exc)) from exc
+        block.free()
 
     def _over(self, number: int) -> None:
         del self._jobs[number]

@@ -86,13 +86,24 @@ class Link(asyncio.Protocol):
         """
         post = self._mailbox.post
         try:
-            while place.segment not in self._mapping:
-                payload, descriptors = receive_descriptors(self._side, 1)
-                (share,) = Decoder[Share](Share).feed(payload)
-                self._mapping.add(share.segment, descriptors[0], share.size)
+            self._learn(place.segment)
             return self._mapping.root(place, lambda freed: post(on_free, freed))
         except (ValueError, LookupError, OSError) as exc:
             raise BrokenFrame(f"no bytes at {place}: {exc}") from exc
+
+    def _learn(self, segment: int) -> None:
+        """Map what the other end has shared until ``segment`` is there."""
+        while segment not in self._mapping:
+            payload, descriptors = receive_descriptors(self._side, 1)
+            (share,) = Decoder[Share](Share).feed(payload)
+            self._mapping.add(share.segment, descriptors[0], share.size)
+
+    def _forget(self, segment: int) -> None:
+        try:
+            self._learn(segment)  # It may go before anybody has looked at it.
+            self._mapping.drop(segment)
+        except (ValueError, LookupError, OSError) as exc:
+            raise BrokenFrame(f"no segment {segment}: {exc}") from exc
 
     def close(self) -> None:
         """End the link, once what was sent has left."""
@@ -112,10 +123,10 @@ class Link(asyncio.Protocol):
         try:
             for frame in self._decoder.feed(data):
                 if type(frame) is Unshare:
-                    self._mapping.drop(frame.segment)
+                    self._forget(frame.segment)
                 else:
                     self._on_frame(frame)
-        except (BrokenFrame, ValueError) as exc:  # the latter of places that are not where they say
+        except BrokenFrame as exc:
             log.error("link.nonsense", error=repr(exc))
             self.abort()
 

@@ -16,6 +16,7 @@ from atomserve.errors import ArenaFull
 from atomserve.transport.arenas import Place
 from atomserve.transport.frames import (
     Answered,
+    BrokenFrame,
     Cancel,
     Done,
     Earn,
@@ -243,14 +244,25 @@ class ProcessSlot:
     def _handle(self, frame: Any) -> None:
         self._handlers[type(frame)](frame)
 
+    def _job(self, number: int) -> Sent | None:
+        """Return a job that the worker has; None: it is over, and whatever comes is too late.
+
+        Raises:
+            BrokenFrame: the worker was never given it.
+        """
+        sent = self._sent.get(number)
+        if sent is None and not 0 < number < self._next:
+            raise BrokenFrame(f"there was no job {number}")
+        return sent
+
     def _answered(self, frame: Answered) -> None:
-        sent = self._sent[frame.job]
-        reply = sent.job.reply
-        if reply.ended:
+        sent = self._job(frame.job)
+        if sent is None or sent.job.reply.ended:
             if isinstance(frame.body, Place) and not frame.within:
                 self._free(frame.body)
         else:
-            reply.answer(Answer(self._answer(frame, sent.body), frame.media_type, frame.head))
+            body = self._answer(frame, sent.body)
+            sent.job.reply.answer(Answer(body, frame.media_type, frame.head))
         if frame.last:
             self._job_over(frame.job)
 
@@ -260,7 +272,7 @@ class ProcessSlot:
         if not frame.within:
             return self._link.look(frame.body, self._free).data
         if body is None:
-            raise ValueError(f"job {frame.job} has no body to answer with")
+            raise BrokenFrame(f"job {frame.job} has no body to answer with")
         post, release = self._host.mailbox.post, body.release
         return body.part(frame.body, lambda _: post(release))
 
@@ -268,24 +280,30 @@ class ProcessSlot:
         self._link.send(Free(place))
 
     def _ended(self, frame: Ended) -> None:
-        self._sent[frame.job].job.reply.end()
+        if (sent := self._job(frame.job)) is not None:
+            sent.job.reply.end()
         self._job_over(frame.job)
 
     def _failed(self, frame: Failed) -> None:
-        self._sent[frame.job].job.reply.fail(error_of(frame))
+        if (sent := self._job(frame.job)) is not None:
+            sent.job.reply.fail(error_of(frame))
         self._job_over(frame.job)
 
     def _done(self, frame: Done) -> None:
         self._job_over(frame.job)
 
     def _took(self, frame: Took) -> None:
-        items = self._sent[frame.job].job.items
-        if items is not None:
+        # A wrapper may read on after its session has ended, in a thread of its own.
+        sent = self._job(frame.job)
+        if sent is not None and (items := sent.job.items) is not None:
             for _ in range(frame.items):
                 items.taken()
 
     def _release(self, frame: Release) -> None:
-        self._leases.pop((frame.place.segment, frame.place.offset)).release()
+        body = self._leases.pop((frame.place.segment, frame.place.offset), None)
+        if body is None:
+            raise BrokenFrame(f"there was no body at {frame.place}")
+        body.release()
 
     def _resize(self, frame: Window) -> None:
         self._window = max(1, min(frame.jobs, 4096))
@@ -296,7 +314,9 @@ class ProcessSlot:
         self._host.on_room()
 
     def _job_over(self, number: int) -> None:
-        sent = self._sent.pop(number)
+        if (sent := self._job(number)) is None:
+            return
+        del self._sent[number]
         del self._numbers[sent.job]
         sent.batch.remove(sent)
         if not sent.batch:

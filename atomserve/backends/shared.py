@@ -8,6 +8,7 @@ from atomserve.backends.links import INLINE
 from atomserve.engine.loops import Timer, call_later
 from atomserve.errors import ArenaFull
 from atomserve.transport.arenas import Arena, Block, Place
+from atomserve.transport.frames import BrokenFrame
 from atomserve.transport.mappings import leased
 
 WARM = 64 * 1024 * 1024
@@ -70,12 +71,12 @@ class SharedBody:
         """Return the bytes at ``place``, held until ``free`` was called.
 
         Raises:
-            ValueError: they are not all in this body.
+            BrokenFrame: they are not all in this body.
         """
         block = self.block
         start, stop = place.offset - block.offset, place.offset + place.size - block.offset
         if place.segment != block.segment.number or not 0 <= start <= stop <= block.size:
-            raise ValueError(f"{place} is not within {block}")
+            raise BrokenFrame(f"{place} is not within {block}")
         self.hold()
         return leased(block.segment.memory, place, free).data
 

@@ -183,7 +183,7 @@ def encode_into(buffer: bytearray, frame: msgspec.Struct, cap: int = MAX_FRAME) 
     """Append ``frame`` to ``buffer``, which stays as it was if that fails.
 
     Raises:
-        BrokenFrame: the frame has more than ``cap`` bytes.
+        BrokenFrame: the frame has more than ``cap`` bytes, or words that have no UTF-8.
     """
     start = len(buffer)
     buffer += b"\0\0\0\0"
@@ -192,8 +192,10 @@ def encode_into(buffer: bytearray, frame: msgspec.Struct, cap: int = MAX_FRAME) 
         size = len(buffer) - start - 4
         if size > cap:
             raise _oversize(size, cap)
-    except BaseException:
+    except BaseException as exc:
         del buffer[start:]
+        if isinstance(exc, UnicodeEncodeError):
+            raise BrokenFrame(f"words that cannot be sent: {exc}") from exc
         raise
     _PREFIX.pack_into(buffer, start, size)
 
