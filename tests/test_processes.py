@@ -446,6 +446,23 @@ ONCE = """
 """
 
 
+async def test_what_a_session_is_sent_after_its_end_is_given_back(tmp_path: Path) -> None:
+    async with instance(write(tmp_path, ONCE)) as it:
+        large = Payload(body=msgspec.json.encode("y" * 100_000))
+        for _ in range(3):
+            async with it.model.session(Payload(), Context(model="it")) as session:
+                for _ in range(4):  # The wrapper has ended before it is sent all of them.
+                    await session.send(large)
+                await anext(session)
+                with pytest.raises(StopAsyncIteration):
+                    await anext(session)
+                await session.send(large)  # Nobody is there any more.
+        with anyio.fail_after(10):
+            while it.backend.arena.used:
+                await anyio.sleep(0.01)
+        assert not it.backend.slots[0]._leases
+
+
 async def test_a_frame_of_a_job_that_is_over_is_nobodys_fault(tmp_path: Path) -> None:
     async with instance(write(tmp_path, ONCE)) as it:
         (slot,) = it.backend.slots

@@ -238,8 +238,9 @@ class Caller:
                 job.consumed()
 
     def _item(self, frame: Item) -> None:
+        body = self._body(frame.body)  # Also after the session's end: it goes back with its view.
         if (inbox := self._inboxes.get(frame.job)) is not None:
-            inbox.put_nowait(Payload(form=frame.form, body=self._body(frame.body)))
+            inbox.put_nowait(Payload(form=frame.form, body=body))
 
     def _items_end(self, frame: ItemsEnd) -> None:
         if (inbox := self._inboxes.get(frame.job)) is not None:

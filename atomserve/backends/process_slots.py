@@ -232,6 +232,8 @@ class ProcessSlot:
 
     def _attach(self, number: int, job: Job) -> None:
         def deliver(item: Payload | None) -> None:
+            if number not in self._sent:
+                return
             if item is None:
                 self._link.send(ItemsEnd(number))
             else:
