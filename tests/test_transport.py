@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import msgspec
 import pytest
@@ -259,6 +259,19 @@ def test_an_error_that_is_unknown_here_is_the_plugins() -> None:
     error = error_of(Failed(1, "no_such_code", "what happened"))
     assert type(error) is PluginFailed
     assert error.detail == "what happened"
+
+
+@pytest.mark.parametrize("wait", ["soon", float("nan"), -1, [1], 10**30])
+def test_what_a_plugin_puts_into_an_error_crosses_or_is_left_out(wait: Any) -> None:
+    error = BadRequest("no", errors=[Fault("$", cast("str", 7)), cast("Fault", "this")])
+    error.retry_after = wait
+    error.error_id = cast("str", 7)
+    (received,) = Decoder[Failed](Failed).feed(encode(failure_of(1, error)))
+    assert received == Failed(1, "bad_request", "no", (Fault("$", "7"),), None, "7")
+    error.errors = cast("Any", 5)
+    error.retry_after = 2
+    (received,) = Decoder[Failed](Failed).feed(encode(failure_of(1, error)))
+    assert (received.errors, received.retry_after) == ((), 2.0)
 
 
 def test_the_words_of_an_error_always_fit_into_a_frame() -> None:

@@ -8,6 +8,7 @@ the first frame that speaks of it.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
@@ -275,25 +276,35 @@ def _oversize(size: int, cap: int) -> BrokenFrame:
 
 _MAX_FAULTS = 64
 _MAX_TEXT = 1024
+_MAX_WAIT = 1e9
 
 
 def failure_of(job: int, error: AtomError) -> Failed:
-    """Put ``error`` into words, cut so that they always fit into a frame."""
+    """Put ``error`` into words that always make a frame, whatever a plugin has put into it."""
+    faults = error.errors if isinstance(error.errors, Sequence) else ()
     return Failed(
         job=job,
-        code=error.code,
+        code=_text(error.code),
         detail=_text(error.detail),
         errors=tuple(
-            Fault(_text(fault.path), _text(fault.message)) for fault in error.errors[:_MAX_FAULTS]
+            Fault(_text(fault.path), _text(fault.message))
+            for fault in faults[:_MAX_FAULTS]
+            if isinstance(fault, Fault)
         ),
-        retry_after=error.retry_after,
-        error_id=error.error_id,
+        retry_after=_seconds(error.retry_after),
+        error_id=_text(error.error_id),
     )
 
 
-def _text(words: str) -> str:
+def _text(words: Any) -> str:
     # A plugin's message may hold what has no UTF-8, such as the lone surrogates of a file name.
-    return words[:_MAX_TEXT].encode(errors="replace").decode()
+    return str(words)[:_MAX_TEXT].encode(errors="replace").decode()
+
+
+def _seconds(wait: Any) -> float | None:
+    if isinstance(wait, int | float) and 0 <= wait < _MAX_WAIT:
+        return float(wait)
+    return None
 
 
 def error_of(frame: Failed) -> AtomError:
