@@ -14,6 +14,7 @@ from batch_rig import Rig, rig
 
 from atomserve.backends.desk import Desk
 from atomserve.backends.process_slots import ProcessSlot
+from atomserve.context import RawHeaders
 from atomserve.engine.jobs import Job
 from atomserve.engine.loops import EndOfTurn
 from atomserve.engine.options import Options
@@ -394,6 +395,15 @@ async def test_links_take_turns_by_batch() -> None:
     await anyio.sleep(0)
     await anyio.sleep(0)
     assert slot.ran == [["a1", "a2"], ["b1"], ["a3"]]
+
+
+async def test_what_does_not_fit_into_a_frame_leaves_its_batch(tmp_path: Path) -> None:
+    async with rig("process", tmp_path, WRAPPER) as it:
+        jobs = it.jobs([echo(1), echo(2), echo(3)])
+        jobs[2].context.headers = RawHeaders([(b"x-a", b"a" * 1_500_000)])
+        it.slot.run(jobs)
+        first, second, third = await it.answers(jobs)
+        assert (first, second, third.code) == ([1, 2], [2, 2], "headers_too_large")
 
 
 async def test_what_does_not_fit_into_shared_memory_leaves_its_batch(tmp_path: Path) -> None:

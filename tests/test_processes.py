@@ -18,7 +18,15 @@ from one_worker import Instance, instance
 from atomserve.context import Context, RawHeaders
 from atomserve.engine.jobs import Job, Payload
 from atomserve.engine.replies import One
-from atomserve.errors import AtomError, BadRequest, DeadlineExceeded, PluginFailed, WorkerLost
+from atomserve.errors import (
+    AtomError,
+    BadAnswer,
+    BadRequest,
+    DeadlineExceeded,
+    HeadersTooLarge,
+    PluginFailed,
+    WorkerLost,
+)
 from atomserve.transport.arenas import Place
 from atomserve.transport.frames import (
     Answered,
@@ -434,6 +442,54 @@ async def test_a_session_crosses_the_process_both_ways(
             while (tmp_path / "closed").read_text() != "closed closed ":
                 await anyio.sleep(0.01)
         assert not it.backend.arena.used
+
+
+FILM = """
+    from typing import Iterator
+    from atomserve import BadRequest, Video, Wrapper
+    from atomserve.fields import VideoClip
+
+    TYPES = ["mp4", "\\ud800", "x" * 2_000_000, "\\ud800"]
+
+    class Wordless(BadRequest):
+        def __str__(self) -> str:
+            raise ValueError("no words")
+
+    class It(Wrapper):
+        def predict(self, n: int) -> Video:
+            if n == 4:
+                raise Wordless()
+            return VideoClip(b"abc" * (1 + 100_000 * (n == 3)), "video/" + TYPES[n])
+"""
+
+
+async def test_what_cannot_be_sent_fails_its_own_request(tmp_path: Path) -> None:
+    async with instance(write(tmp_path, FILM)) as it:
+
+        async def film(n: int) -> bytes:
+            payload = Payload(body=msgspec.json.encode({"n": n}), answer="media")
+            with anyio.fail_after(10):
+                return bytes((await it.model.call(payload, Context(model="it")).answer()).body)
+
+        for n in (1, 2, 3):
+            with pytest.raises(BadAnswer):
+                await film(n)
+        with pytest.raises(PluginFailed):
+            await film(4)
+        assert await film(0) == b"abc"
+        assert it.backend.slots[0].busy == 0
+
+
+async def test_headers_too_large_for_a_worker_fail_their_own_request(wrapper: Path) -> None:
+    async with instance(wrapper) as it:
+        context = Context(model="it", headers=RawHeaders([(b"x-a", b"a" * 1_500_000)]))
+        with pytest.raises(HeadersTooLarge):
+            await ask(it, context, act="add", n=1)
+        body = {"act": "add", "n": 1, "text": "x" * 100_000}
+        with pytest.raises(HeadersTooLarge):
+            await ask(it, context, **body)
+        assert not it.backend.slots[0]._leases
+        assert await ask(it, act="add", n=1) == 2
 
 
 ONCE = """

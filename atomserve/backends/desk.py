@@ -17,6 +17,7 @@ from atomserve.engine.options import Options
 from atomserve.engine.streams import Inbox
 from atomserve.transport.arenas import Arena, Place
 from atomserve.transport.frames import (
+    BatchEnd,
     BrokenFrame,
     Cancel,
     Earn,
@@ -57,7 +58,7 @@ class Desk:
     ) -> None:
         self.model = model
         self.options = options
-        self._whole = whole
+        self.whole = whole
         self.callers: list[Caller] = []
         self.slot: Slot
         self.turn = EndOfTurn(self._fill)
@@ -103,7 +104,7 @@ class Desk:
             return
         # Whoever was first this time is last the next.
         self.callers.append(self.callers.pop(0))
-        if self._whole:
+        if self.whole:
             for batch in batches:
                 self.slot.run(batch)
         else:
@@ -131,6 +132,7 @@ class Caller:
         )
         self._handlers: dict[type, Callable[[Any], None]] = {
             Run: self._run,
+            BatchEnd: self._batch_end,
             Cancel: self._cancel,
             Earn: self._earn,
             Item: self._item,
@@ -195,11 +197,13 @@ class Caller:
         job = Job(payload, context, reply, takes=frame.takes, items=items)
         self._jobs[frame.job] = job
         self._forming.append(job)
-        if not frame.more:
-            self._queue_batch()
+        if not self._desk.whole:
+            self._batch_end()
 
-    def _queue_batch(self) -> None:
+    def _batch_end(self, _: BatchEnd | None = None) -> None:
         batch, self._forming = self._forming, []
+        if not batch:
+            return
         if len(batch) > 1:
             span = _reply(batch[0]).number, _reply(batch[-1]).number
             for job in batch:

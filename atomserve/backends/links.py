@@ -11,6 +11,7 @@ import msgspec
 import structlog
 
 from atomserve.engine.loops import EndOfTurn, Mailbox
+from atomserve.errors import ArenaFull
 from atomserve.transport.arenas import Arena, Block, Place
 from atomserve.transport.descriptors import receive_descriptors, send_descriptors
 from atomserve.transport.frames import BrokenFrame, Decoder, Share, Unshare, encode, encode_into
@@ -59,16 +60,28 @@ class Link(asyncio.Protocol):
         await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=sock)
 
     def send(self, frame: msgspec.Struct) -> None:
-        """Send ``frame`` at the end of this loop turn; after the end of the link it is dropped."""
+        """Send ``frame`` at the end of this loop turn; after the end of the link it is dropped.
+
+        Raises:
+            BrokenFrame: it cannot be sent.
+        """
         if self._transport is not None:
             encode_into(self._out, frame)
             self._turn.ask()
 
     def place(self, block: Block) -> Place:
-        """Return ``block`` as the other end may read it: its segment is sent ahead once."""
+        """Return ``block`` as the other end may read it: its segment is sent ahead once.
+
+        Raises:
+            ArenaFull: the other end cannot be shown more memory now.
+        """
         segment = block.segment
         if segment.number not in self._announced:
-            send_descriptors(self._side, encode(Share(segment.number, segment.size)), [segment.fd])
+            share = encode(Share(segment.number, segment.size))
+            try:
+                send_descriptors(self._side, share, [segment.fd])
+            except OSError as exc:
+                raise ArenaFull(retry_after=1.0) from exc
             self._announced.add(segment.number)
         return block.place
 

@@ -12,10 +12,11 @@ from atomserve.backends.shared import SharedBody, SharedSink
 from atomserve.engine.backend import Host
 from atomserve.engine.jobs import Answer, Job, Payload
 from atomserve.engine.loops import Timer, call_later
-from atomserve.errors import ArenaFull
+from atomserve.errors import AtomError, HeadersTooLarge
 from atomserve.transport.arenas import Place
 from atomserve.transport.frames import (
     Answered,
+    BatchEnd,
     BrokenFrame,
     Cancel,
     Done,
@@ -112,37 +113,37 @@ class ProcessSlot:
         await self._link.open(sock)
 
     def run(self, jobs: Sequence[Job]) -> None:
-        # All bodies first: the last frame must say that it is the last of its batch.
-        ready = [(job, body) for job in jobs if (body := self._placed(job)) is not None]
-        last = len(ready) - 1
         batch: list[Sent] = []
-        for place, (job, body) in enumerate(ready):
+        for job in jobs:
             if not self._whole:
                 batch = []
-            number = self._next
-            self._next += 1
-            self._enter(number, job, body, batch)
-            more = self._whole and place < last
-            self._link.send(self._frame(number, job, body, more=more))
-            if job.takes != "call":
-                self._attach(number, job)
+            job.holder = self
+            try:
+                self._give(job, batch)
+            except AtomError as exc:
+                job.give_up(exc)
+                self._host.on_room()
+        if self._whole and batch:
+            self._link.send(BatchEnd())
 
-    def _enter(self, number: int, job: Job, body: bytes | Place, batch: list[Sent]) -> None:
+    def _give(self, job: Job, batch: list[Sent]) -> None:
+        """Send ``job``; raises what it fails with if that is not possible."""
+        number, body = self._next, self._body(job.payload)
+        self._next += 1
+        shared = self._leases[body.segment, body.offset] if isinstance(body, Place) else None
+        try:
+            self._link.send(self._frame(number, job, body))
+        except BrokenFrame as exc:
+            if isinstance(body, Place):
+                self._release(Release(body))
+            raise HeadersTooLarge("the headers are too large for a worker") from exc
         if not batch:
             self._batches += 1
-        shared = self._leases[body.segment, body.offset] if isinstance(body, Place) else None
         batch.append(Sent(job, shared, batch))
         self._sent[number] = batch[-1]
         self._numbers[job] = number
-
-    def _placed(self, job: Job) -> bytes | Place | None:
-        job.holder = self
-        try:
-            return self._body(job.payload)
-        except ArenaFull as exc:
-            job.reply.fail(exc)
-            self._host.on_room()
-            return None
+        if job.takes != "call":
+            self._attach(number, job)
 
     def drop(self, job: Job) -> None:
         """Tell the worker that nobody waits; one that does not come back in time is hung."""
@@ -197,7 +198,7 @@ class ProcessSlot:
         """Return when the worker began a job that it has."""
         return None if self._ledger is None else self._ledger.began(number)
 
-    def _frame(self, number: int, job: Job, body: bytes | Place, *, more: bool) -> Run:
+    def _frame(self, number: int, job: Job, body: bytes | Place) -> Run:
         payload, context = job.payload, job.context
         return Run(
             job=number,
@@ -212,7 +213,6 @@ class ProcessSlot:
             request_id=context.request_id,
             tenant=context.tenant,
             headers=list(context.headers.raw),
-            more=more,
         )
 
     def _body(self, payload: Payload) -> bytes | Place:

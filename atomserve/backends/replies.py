@@ -6,13 +6,17 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import structlog
+
 from atomserve.backends.links import INLINE, Link
 from atomserve.engine.jobs import Answer, Takes
-from atomserve.errors import ArenaFull, AtomError, BadAnswer
+from atomserve.errors import ArenaFull, AtomError, BadAnswer, PluginFailed
 from atomserve.transport.arenas import Arena, Block, Place
-from atomserve.transport.frames import Answered, Done, Ended, failure_of
+from atomserve.transport.frames import Answered, Done, Ended, Failed, failure_of
 from atomserve.transport.ledgers import LedgerWriter
 from atomserve.transport.mappings import offset_within
+
+log = structlog.get_logger("atomserve.backends")
 
 
 class Part:
@@ -116,29 +120,45 @@ class RemoteReply:
             if self._takes == "call":
                 self._finish(Done(self.number))
             return
+        last = self._takes == "call"
+        try:
+            self._link.send(self._frame(answer, last=last))
+        except AtomError as exc:
+            if isinstance(body, Block):
+                body.free()
+            log.error("answer.unsent", error=repr(exc))
+            unsent = BadAnswer("the model's answer cannot be sent")
+            return self.fail(exc if isinstance(exc, ArenaFull) else unsent)
+        if last:
+            self._finish()
+        return None
+
+    def _frame(self, answer: Answer, *, last: bool) -> Answered:
+        body: Any = answer.body
         if isinstance(body, Part):
-            media_type = answer.media_type
-            self._finish(Answered(self.number, body.place, media_type, True, True, body.head))
-            return
+            place, head = body.place, body.head
+            return Answered(self.number, place, answer.media_type, last, within=True, head=head)
         if isinstance(body, Block):
             body = self._link.place(body)
-        frame = Answered(self.number, body, answer.media_type, self._takes == "call")
-        if self._takes == "call":
-            self._finish(frame)
-        else:
-            self._link.send(frame)
+        return Answered(self.number, body, answer.media_type, last)
 
     def end(self) -> None:
         self._finish(Done(self.number) if self.cancelled else Ended(self.number))
 
     def fail(self, error: AtomError) -> None:
-        if self.cancelled:
-            self._finish(Done(self.number))
-        else:
-            self._finish(failure_of(self.number, error))
+        self._finish(Done(self.number) if self.cancelled else self._failure(error))
 
-    def _finish(self, frame: Any) -> None:
+    def _failure(self, error: AtomError) -> Failed:
+        try:
+            return failure_of(self.number, error)
+        except Exception as exc:  # A plugin's own error may not even have words.
+            log.error("error.wordless", exc_info=exc)
+            return failure_of(self.number, PluginFailed())
+
+    def _finish(self, frame: Done | Ended | Failed | None = None) -> None:
+        """Be over, having sent the end or sending it now."""
         if not self.over:
             self.over = True
-            self._link.send(frame)
+            if frame is not None:
+                self._link.send(frame)
             self._on_over(self.number)

@@ -66,8 +66,10 @@ class Run(msgspec.Struct, frozen=True, array_like=True, tag="run", gc=False):
     tenant: str = ""
     headers: list[tuple[bytes, bytes]] = []
     """As they came: nobody pays for decoding them unless the wrapper asks."""
-    more: bool = False
-    """The next job belongs to the same batch."""
+
+
+class BatchEnd(msgspec.Struct, frozen=True, array_like=True, tag="batch_end", gc=False):
+    """The jobs that came since the last of these are one batch."""
 
 
 class Cancel(msgspec.Struct, frozen=True, array_like=True, tag="cancel", gc=False):
@@ -103,7 +105,7 @@ class Free(msgspec.Struct, frozen=True, array_like=True, tag="free", gc=False):
     place: Place
 
 
-ToWorker = Run | Cancel | Earn | Item | ItemsEnd | Free | Unshare
+ToWorker = Run | BatchEnd | Cancel | Earn | Item | ItemsEnd | Free | Unshare
 
 
 # From a worker.
