@@ -20,12 +20,26 @@ IDLE = 10.0
 class Pool:
     """An arena whose blocks are given back on the loop, and whose memory when it is idle."""
 
-    def __init__(self, bound: int, on_drop: Callable[[int], None]) -> None:
+    def __init__(self, bound: int, on_drop: Callable[[int], None], *, idle: float = IDLE) -> None:
         self.arena = Arena(bound, on_drop)
+        self._idle = idle
+        self._kept = 0
         self._trim: Timer | None = None
 
     def __repr__(self) -> str:
         return f"<Pool: {self.arena}>"
+
+    @property
+    def used(self) -> int:
+        """Bytes in blocks that will be given back."""
+        return self.arena.used - self._kept
+
+    def keep(self, size: int) -> Block:
+        """Return a block that is never given back."""
+        before = self.arena.used
+        block = self.take(size)
+        self._kept += self.arena.used - before
+        return block
 
     def take(self, size: int) -> Block:
         """Return a block.
@@ -41,12 +55,12 @@ class Pool:
     def give_back(self, block: Block) -> None:
         """Free ``block``; memory that stays unused for a while goes back to the system."""
         block.free()
-        if self._trim is None and not self.arena.used and self.arena.mapped > WARM:
-            self._trim = call_later(IDLE, self._give_pages_back)
+        if self._trim is None and not self.used and self.arena.mapped > WARM:
+            self._trim = call_later(self._idle, self._give_pages_back)
 
     def _give_pages_back(self) -> None:
         self._trim = None
-        if not self.arena.used:
+        if not self.used:
             self.arena.trim(WARM)
 
 
@@ -98,16 +112,29 @@ class SharedSink:
     def write(self, piece: bytes | bytearray) -> None:
         """Take the next piece; raises ArenaFull when there is no room for it."""
         end = self._size + len(piece)
-        if end > self._block.size and not self._block.resize(max(end, 2 * self._block.size)):
-            self._move(max(end, 2 * self._block.size))
+        if end > self._block.size:
+            self._grow(end)
         self._block.write(self._size, piece)
         self._size = end
 
-    def _move(self, size: int) -> None:
-        block = self._pool.take(size)
+    def _grow(self, least: int) -> None:
+        have, bound = self._block.size, self._pool.arena.bound
+        doubled = 2 * have
+        # Where the next doubling would not fit beside what it copies, this step has to be the last.
+        last = bound - self._block.segment.size if doubled + 2 * doubled > bound else doubled
+        for size in sorted({max(least, wanted) for wanted in (last, doubled, 0)}, reverse=True):
+            if self._block.resize(size) or self._move(size):
+                return
+        raise ArenaFull(retry_after=1.0)
+
+    def _move(self, size: int) -> bool:
+        block = self._pool.arena.take(size)
+        if block is None:
+            return False
         block.write(0, self._block.view[: self._size])
         self._pool.give_back(self._block)
         self._block = block
+        return True
 
     def close(self) -> SharedBody:
         """Return the body, cut to its size."""
