@@ -254,7 +254,6 @@ async def test_only_equal_keys_share_a_call_in_order(kind: str, tmp_path: Path) 
 
 async def test_capacity_counts_batches(kind: str, tmp_path: Path) -> None:
     async with rig(kind, tmp_path, WRAPPER, capacity=2) as it:
-        await it.ask(echo(1))  # A worker tells its window at the first job's end.
         await it.free(2)
         running = it.run(act("wait"), act("wait"))
         await it.sees("entered")
@@ -388,7 +387,7 @@ async def test_links_take_turns_by_batch() -> None:
         def __init__(self, *batches: list[str]) -> None:
             self.waiting = deque(batches)
 
-    desk, slot = Desk("it", Options(), bool, bool, whole=True), Recording()
+    desk, slot = Desk("it", Options(), bool, bool, bool, whole=True), Recording()
     desk.begin(slot)
     desk.callers += [Waiting(["a1", "a2"], ["a3"], ["a4"]), Waiting(["b1"])]  # type: ignore[list-item]
     desk.turn.ask()

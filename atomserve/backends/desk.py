@@ -9,13 +9,14 @@ from typing import Any
 
 from atomserve.backends.links import Link
 from atomserve.backends.replies import RemoteReply
+from atomserve.backends.shared import Pool
 from atomserve.context import Context, RawHeaders
 from atomserve.engine.backend import Slot
 from atomserve.engine.jobs import Job, Payload
-from atomserve.engine.loops import EndOfTurn
+from atomserve.engine.loops import EndOfTurn, call_later
 from atomserve.engine.options import Options
 from atomserve.engine.streams import Inbox
-from atomserve.transport.arenas import Arena, Place
+from atomserve.transport.arenas import Place
 from atomserve.transport.frames import (
     BatchEnd,
     BrokenFrame,
@@ -31,7 +32,7 @@ from atomserve.transport.frames import (
     ToWorker,
     Window,
 )
-from atomserve.transport.ledgers import LedgerWriter, ledger_size
+from atomserve.transport.ledgers import LedgerReader, LedgerWriter, ledger_size
 
 AHEAD = 32
 """Short jobs that an API process may send before the first of them has ended."""
@@ -53,6 +54,7 @@ class Desk:
         options: Options,
         on_over: Callable[[], None],
         on_closed: Callable[[], None],
+        on_hung: Callable[[], None],
         *,
         whole: bool = False,
     ) -> None:
@@ -64,7 +66,8 @@ class Desk:
         self.turn = EndOfTurn(self._fill)
         self._on_over = on_over
         self._on_closed = on_closed
-        self._window = 1
+        self._on_hung = on_hung
+        self._window = options.capacity
 
     def begin(self, slot: Slot) -> None:
         """Use ``slot``, which has loaded."""
@@ -84,6 +87,10 @@ class Desk:
         """An API process is gone, or wants nothing more of this worker."""
         self.callers.remove(caller)
         self._on_closed()
+
+    def hung(self) -> None:
+        """A job does not end, and no API process is left that would say so."""
+        self._on_hung()
 
     def resize(self, jobs: int) -> None:
         """Let each API process send so many jobs ahead."""
@@ -121,12 +128,10 @@ class Caller:
         self._desk = desk
         self._jobs: dict[int, Job] = {}
         self._inboxes: dict[int, Inbox] = {}
-        self._arena = Arena(ANSWERS, self._unshare)
-        block = self._arena.take(ledger_size(desk.options.capacity))
-        assert block is not None, "an empty arena has room for a ledger"
-        self._ledger_block = block
-        self._ledger = LedgerWriter(block.view)
-        self._own_bytes = self._arena.used
+        self._pool = Pool(ANSWERS, self._unshare)
+        self._arena = self._pool.arena
+        self._ledger_block = self._pool.keep(ledger_size(desk.options.capacity))
+        self._ledger = LedgerWriter(self._ledger_block.view)
         self._link = Link(
             ToWorker, side, arena=self._arena, on_frame=self._handle, on_lost=self._lost
         )
@@ -152,7 +157,7 @@ class Caller:
     @property
     def answer_bytes(self) -> int:
         """Bytes of large answers that are not read yet."""
-        return self._arena.used - self._own_bytes
+        return self._pool.used
 
     def tell(self, frame: Any) -> None:
         """Send ``frame``."""
@@ -255,7 +260,7 @@ class Caller:
             block = self._arena.find(frame.place)
         except ValueError as exc:
             raise BrokenFrame(str(exc)) from exc
-        block.free()
+        self._pool.give_back(block)
 
     def _over(self, number: int) -> None:
         del self._jobs[number]
@@ -268,10 +273,17 @@ class Caller:
         for job in list(self._jobs.values()):
             _reply(job).cancelled = True
             job.walk_away()
+        if self._jobs:
+            options, ledger = self._desk.options, LedgerReader(self._ledger_block.view)
+            call_later(options.timeout + options.grace, self._check_orphans, ledger)
         # Nobody reads answers any more; before a garbage collector comes by.
         del self._ledger, self._ledger_block
         self._arena.close()
         self._desk.closed(self)
+
+    def _check_orphans(self, ledger: LedgerReader) -> None:
+        if any(ledger.began(number) is not None for number in self._jobs):
+            self._desk.hung()
 
 
 def _reply(job: Job) -> RemoteReply:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import anyio
 import msgspec
+import structlog
 
 from atomserve import control, exits, lifeline
 from atomserve.engine.options import Options, class_options, decide
@@ -27,6 +28,8 @@ from atomserve.telemetry.vitals import resident
 
 if TYPE_CHECKING:
     from atomserve.backends.runner import Runner
+
+log = structlog.get_logger("atomserve.backends")
 
 LIBRARY_THREADS = (
     "OMP_NUM_THREADS",
@@ -158,6 +161,7 @@ class Worker:
             self._options,
             self._over,
             self._check_end,
+            self._hung,
             whole=self._runner.batches,
         )
         self._slot = open_slot(self._runner, self._options, Mailbox(), self._desk.turn.ask)
@@ -215,6 +219,12 @@ class Worker:
             self._tired = True
             self._channel.post(control.Tired(reason))
         self._check_end()
+
+    def _hung(self) -> None:
+        """End, since nobody else would end this worker; it says where it hangs before."""
+        log.error("worker.hung", model=self._model, pid=os.getpid())
+        faulthandler.dump_traceback(file=2)
+        lifeline.leave(exits.CRASHED)
 
     def _check_end(self) -> None:
         if self._retired and not self._desk.callers:
