@@ -7,6 +7,7 @@ import signal
 import textwrap
 from functools import partial
 from pathlib import Path
+from subprocess import TimeoutExpired
 from typing import Any
 
 import anyio
@@ -24,6 +25,7 @@ from atomserve.errors import (
     BadRequest,
     DeadlineExceeded,
     HeadersTooLarge,
+    NotReady,
     PluginFailed,
     WorkerLost,
 )
@@ -37,6 +39,7 @@ from atomserve.transport.frames import (
     Ledger,
     Release,
     Took,
+    Window,
 )
 
 pytestmark = pytest.mark.anyio
@@ -272,6 +275,75 @@ async def test_a_client_that_leaves_a_stream_makes_no_worker_hung(tmp_path: Path
         async with it.model.stream(Payload(body=b'{"delay": 0}'), Context(model="it")) as stream:
             assert [answer.body async for answer in stream] == [b"1", b"2"]
         assert not it.hung
+
+
+async def test_a_link_that_ends_for_no_reason_is_told(wrapper: Path) -> None:
+    async with instance(wrapper, workers=2) as it:
+        first, second = it.processes
+        first.kill()
+        with anyio.fail_after(10):
+            while len(it.backend.slots) == 2:
+                await anyio.sleep(0.01)
+        (slot,) = it.backend.slots
+        slot._handle(Window(3))
+        slot._link.abort()
+        with anyio.fail_after(10):
+            await it.told.wait()
+        assert it.hung == [(1, second.pid, "unlinked")]
+
+
+async def test_a_worker_watches_what_its_api_process_has_left(wrapper: Path) -> None:
+    async with instance(wrapper, timeout=0.2, grace=0.2) as it:
+        (slot,) = it.backend.slots
+        job = Job(Payload(body=b'{"act": "ignore", "n": 60}'), Context(model="it"), One())
+        slot.run([job])
+        with anyio.fail_after(10):
+            while slot._began(1) is None:
+                await anyio.sleep(0.001)
+        slot._link.abort()
+        with pytest.raises(WorkerLost):
+            await job.reply  # type: ignore[misc]
+        with anyio.fail_after(10):
+            await anyio.to_thread.run_sync(it.processes[0].wait)
+
+
+async def test_a_worker_that_ends_what_nobody_wants_lives(wrapper: Path) -> None:
+    async with instance(wrapper, timeout=0.2, grace=0.2) as it:
+        (slot,) = it.backend.slots
+        job = Job(Payload(body=b'{"act": "sleep", "n": 60}'), Context(model="it"), One())
+        slot.run([job])
+        with anyio.fail_after(10):
+            while slot._began(1) is None:
+                await anyio.sleep(0.001)
+        slot._link.abort()
+        with pytest.raises(WorkerLost):
+            await job.reply  # type: ignore[misc]
+        with pytest.raises(TimeoutExpired):
+            await anyio.to_thread.run_sync(partial(it.processes[0].wait, 1.0))
+
+
+async def test_a_model_that_has_failed_ends_what_runs_in_peace(wrapper: Path) -> None:
+    async with instance(wrapper, timeout=10, grace=0.1) as it:
+        (slot,) = it.backend.slots
+        running, behind = (
+            Job(Payload(body=b'{"act": "ignore", "n": 1}'), Context(model="it"), One())
+            for _ in range(2)
+        )
+        slot.run([running])
+        with anyio.fail_after(10):
+            while slot._began(1) is None:
+                await anyio.sleep(0.001)
+            it.backend.become("failed", "too many deaths")
+            while it.model.state != "failed":
+                await anyio.sleep(0.001)
+            answer = await running.reply  # type: ignore[misc]
+            assert answer.body == b'"slept"'
+            assert not it.hung
+            it.processes[0].send_signal(signal.SIGSTOP)
+            slot.run([behind])
+            it.processes[0].kill()
+            with pytest.raises(NotReady):
+                await behind.reply  # type: ignore[misc]
 
 
 async def test_cancelling_can_mean_killing(wrapper: Path) -> None:
@@ -594,6 +666,15 @@ ASYNC = """
             It.inside -= 1
             return It.most
 """
+
+
+async def test_a_worker_takes_as_many_as_its_capacity_from_the_start(tmp_path: Path) -> None:
+    async with instance(write(tmp_path, ASYNC)) as it:
+        (slot,) = it.backend.slots
+        with anyio.fail_after(10):
+            while not slot.room:
+                await anyio.sleep(0.001)
+        assert slot.room == 4
 
 
 async def test_capacity_holds_in_a_worker(tmp_path: Path) -> None:

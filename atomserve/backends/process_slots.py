@@ -63,6 +63,8 @@ class ProcessSlot:
         self.slot = slot
         self.pid = pid
         self.retiring = False
+        self.explained = False
+        """The supervisor has said why the link ends."""
         self._backend = backend
         self._host = host
         self._window = backend.options.capacity
@@ -163,12 +165,13 @@ class ProcessSlot:
 
     def retire(self) -> None:
         """Take no more jobs, and end the link with the last of them."""
-        self.retiring = True
+        self.retiring = self.explained = True
         if not self._sent:
             self._link.close()
 
     def cut(self) -> None:
         """End the link at once."""
+        self.explained = True
         self._link.abort()
 
     def unshare(self, segment: int) -> None:

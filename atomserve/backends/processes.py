@@ -7,19 +7,29 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import anyio
+import structlog
 
 from atomserve.backends.process_slots import ProcessSlot
 from atomserve.backends.shared import Pool, SharedSink
 from atomserve.engine.backend import Host
+from atomserve.engine.loops import Timer, call_later
 from atomserve.engine.options import Options
 from atomserve.errors import PluginError
 from atomserve.signature import Signature
 
+log = structlog.get_logger("atomserve.processes")
+
 REQUESTS = 512 * 1024 * 1024
 """Bytes of large request bodies of one model that may lie in shared memory at once."""
 
+EXPLANATION = 1.0
+"""Seconds that the supervisor has to say why a link has ended: most often its worker has."""
+
 TellHung = Callable[[int, int, str], None]
-"""Told slot, pid and reason (``hung`` or ``cancelled``) of a worker that must be replaced."""
+"""Told slot, pid and reason of a worker that must be replaced.
+
+It is ``hung``, a job of it was ``cancelled``, or its link is gone (``unlinked``).
+"""
 
 
 class ProcessBackend:
@@ -38,6 +48,7 @@ class ProcessBackend:
         self._given_up = anyio.Event()
         self._detail = ""
         self._host: Host
+        self._unexplained: dict[int, Timer] = {}
 
     @asynccontextmanager
     async def open(self, host: Host) -> AsyncIterator[ProcessBackend]:
@@ -50,14 +61,21 @@ class ProcessBackend:
         try:
             yield self
         finally:
-            # What was cut off gets its grace to close; whoever still works then is stuck.
-            self._quiet = anyio.Event()
-            self.job_over()
-            with anyio.move_on_after(self.options.grace, shield=True):
-                await self._quiet.wait()
-            for slot in self.slots:
-                if slot.busy:
-                    self.tell_hung(slot.slot, slot.pid, "cancelled")
+            for timer in self._unexplained.values():
+                timer.cancel()
+            # Of a model that has failed, the supervisor lets each worker end what it has.
+            if not self._given_up.is_set():
+                await self._end_jobs()
+
+    async def _end_jobs(self) -> None:
+        """Give what was cut off its grace to close; whoever still works then is stuck."""
+        self._quiet = anyio.Event()
+        self.job_over()
+        with anyio.move_on_after(self.options.grace, shield=True):
+            await self._quiet.wait()
+        for slot in self.slots:
+            if slot.busy:
+                self.tell_hung(slot.slot, slot.pid, "cancelled")
 
     def job_over(self) -> None:
         """A job has ended."""
@@ -73,18 +91,25 @@ class ProcessBackend:
         """Use a worker that has loaded."""
         await self._hosted.wait()
         worker = ProcessSlot(self, self._host, slot, pid, side)
-        await worker.open(frames)
+        try:
+            await worker.open(frames)
+        except OSError as exc:
+            log.error("worker.unlinked", slot=slot, pid=pid, error=str(exc))
+            self.tell_hung(slot, pid, "unlinked")
+            return
         self.slots.append(worker)
         self._host.on_room()
 
     def unlink(self, pid: int) -> None:
         """Let a worker finish what it has, and then go."""
+        self._explain(pid)
         for slot in self.slots:
             if slot.pid == pid:
                 slot.retire()
 
     def cut(self, pid: int) -> None:
         """A worker has ended, even if something that it started holds its link open."""
+        self._explain(pid)
         for slot in self.slots:
             if slot.pid == pid:
                 slot.cut()
@@ -98,10 +123,21 @@ class ProcessBackend:
             self._settled.set()
 
     def remove(self, slot: ProcessSlot) -> None:
-        """A worker is gone."""
+        """A link has ended; a worker that lives on without one would be of no use."""
         if slot in self.slots:
             self.slots.remove(slot)
             self._host.on_room()
+        if not slot.explained:
+            timer = call_later(EXPLANATION, self._tell_unlinked, slot.slot, slot.pid)
+            self._unexplained[slot.pid] = timer
+
+    def _explain(self, pid: int) -> None:
+        if (timer := self._unexplained.pop(pid, None)) is not None:
+            timer.cancel()
+
+    def _tell_unlinked(self, slot: int, pid: int) -> None:
+        del self._unexplained[pid]
+        self.tell_hung(slot, pid, "unlinked")
 
     def sink(self, declared: int | None) -> SharedSink:
         """Begin a large body; raises ArenaFull."""

@@ -115,7 +115,11 @@ class Model:
             else:
                 job.reply.fail(WorkerLost(retry_after=1.0))
         for job in reversed(again):
-            if not job.reply.ended:
+            if job.reply.ended:
+                continue
+            if self.state == "failed":
+                job.reply.fail(self._unready())
+            else:
                 self._lane.restore(job, now)
         self._turn.ask()
 
