@@ -12,7 +12,7 @@ from atomserve.backends.shared import SharedBody, SharedSink
 from atomserve.engine.backend import Host
 from atomserve.engine.jobs import Answer, Job, Payload
 from atomserve.engine.loops import Timer, call_later
-from atomserve.errors import AtomError, HeadersTooLarge
+from atomserve.errors import ArenaFull, AtomError, HeadersTooLarge
 from atomserve.transport.arenas import Place
 from atomserve.transport.frames import (
     Answered,
@@ -230,8 +230,13 @@ class ProcessSlot:
             sink = SharedSink(self._backend.pool, len(body))
             sink.write(body)
             body = sink.close()
-        self._leases[body.block.segment.number, body.block.offset] = body
-        return self._link.place(body.block)
+        try:
+            place = self._link.place(body.block)
+        except ArenaFull:
+            body.release()
+            raise
+        self._leases[place.segment, place.offset] = body
+        return place
 
     def _attach(self, number: int, job: Job) -> None:
         def deliver(item: Payload | None) -> None:
@@ -339,6 +344,7 @@ class ProcessSlot:
         jobs, self._sent = self._sent, {}
         self._numbers.clear()
         for sent in jobs.values():
+            sent.batch.clear()  # A ring with its job, which no garbage collector shall wait for.
             if sent.timer is not None:
                 sent.timer.cancel()
         for body in self._leases.values():
