@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import textwrap
 from functools import partial
 from pathlib import Path
@@ -275,6 +276,17 @@ async def test_a_client_that_leaves_a_stream_makes_no_worker_hung(tmp_path: Path
         async with it.model.stream(Payload(body=b'{"delay": 0}'), Context(model="it")) as stream:
             assert [answer.body async for answer in stream] == [b"1", b"2"]
         assert not it.hung
+
+
+async def test_a_worker_that_never_greets_is_hung(wrapper: Path) -> None:
+    async with instance(wrapper, timeout=0.1, grace=0.1) as it:
+        frames, side = socket.socketpair(), socket.socketpair(type=socket.SOCK_SEQPACKET)
+        with frames[1], side[1]:
+            await it.backend.link(7, 8, frames[0], side[0])
+            with anyio.fail_after(15):
+                await it.told.wait()
+            assert it.hung == [(7, 8, "hung")]
+            it.backend.cut(8)
 
 
 async def test_a_link_that_ends_for_no_reason_is_told(wrapper: Path) -> None:

@@ -39,6 +39,9 @@ from atomserve.transport.ledgers import LedgerReader
 if TYPE_CHECKING:
     from atomserve.backends.processes import ProcessBackend
 
+GREETING = 5.0
+"""Seconds that a worker has at least to show its ledger: until then it is given no job."""
+
 
 class Sent:
     """A job that the worker has; ``batch`` are those of its batch that have not ended."""
@@ -75,6 +78,7 @@ class ProcessSlot:
         self._whole = backend.signature.takes == "batch"
         self._batches = 0
         self._ledger: LedgerReader | None = None
+        self._greeting: Timer
         self._link = Link(
             FromWorker, side, arena=backend.arena, on_frame=self._handle, on_lost=self._lost
         )
@@ -112,7 +116,17 @@ class ProcessSlot:
 
     async def open(self, sock: socket.socket) -> None:
         """Begin to use the worker."""
-        await self._link.open(sock)
+        options = self._backend.options
+        patience = max(GREETING, options.timeout + options.grace)
+        self._greeting = call_later(patience, self._tell_hung)
+        try:
+            await self._link.open(sock)
+        except OSError:
+            self._greeting.cancel()
+            raise
+
+    def _tell_hung(self) -> None:
+        self._backend.tell_hung(self.slot, self.pid, "hung")
 
     def run(self, jobs: Sequence[Job]) -> None:
         batch: list[Sent] = []
@@ -195,7 +209,7 @@ class ProcessSlot:
         if (left := self._left(number, sent)) > 0:  # It began later than it was sent.
             sent.timer = call_later(left, self._look_again, number)
         else:
-            self._backend.tell_hung(self.slot, self.pid, "hung")
+            self._tell_hung()
 
     def _began(self, number: int) -> float | None:
         """Return when the worker began a job that it has."""
@@ -320,6 +334,7 @@ class ProcessSlot:
         self._host.on_room()
 
     def _keep_ledger(self, frame: Ledger) -> None:
+        self._greeting.cancel()
         self._ledger = LedgerReader(self._link.look(frame.place, lambda _: None).data)
         self._host.on_room()
 
@@ -339,6 +354,7 @@ class ProcessSlot:
         self._host.on_room()
 
     def _lost(self) -> None:
+        self._greeting.cancel()
         last = 0 if self._ledger is None else self._ledger.last
         self._ledger = None  # its memory, before a garbage collector comes by
         jobs, self._sent = self._sent, {}
