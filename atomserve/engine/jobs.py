@@ -78,8 +78,8 @@ class Reply(Protocol):
     After the end every call is ignored.
     """
 
-    def begun(self) -> None:
-        """The wrapper is about to run."""
+    def begun(self, place: int) -> None:
+        """The wrapper is about to run, for all of the job's batch, in this place of its slot."""
 
     def prepared(self, answer: Answer) -> Answer:
         """Make ``answer`` independent of the wrapper's memory."""

@@ -121,7 +121,11 @@ class Model:
         for job in verdict.unclear:
             job.reply.fail(WorkerLost(retry_after=1.0))
         for job in (*reversed(waiting), *reversed(verdict.again)):
-            if not job.reply.ended:
+            if job.reply.ended:
+                continue
+            if self.state == "failed":
+                job.reply.fail(self._unready())
+            else:
                 self._lane.restore(job, now)
         self._turn.ask()
         return verdict.excused

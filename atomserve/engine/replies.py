@@ -39,7 +39,7 @@ class One:
 
         self._future.add_done_callback(tell)
 
-    def begun(self) -> None:
+    def begun(self, place: int) -> None:
         """Nobody needs to know."""
 
     def prepared(self, answer: Answer) -> Answer:
@@ -75,7 +75,7 @@ class Many:
     def ended(self) -> bool:
         return self._ended
 
-    def begun(self) -> None:
+    def begun(self, place: int) -> None:
         """Nobody needs to know."""
 
     def prepared(self, answer: Answer) -> Answer:
