@@ -396,10 +396,14 @@ def test_a_spare_takes_over_at_once_and_is_replaced_itself() -> None:
         taken = wait_for_order(instance, "Link", 2)
         assert time.monotonic() - told < 0.25
         assert (taken["slot"], taken["pid"]) == (0, loaded["pid"])
-        instance.wait_for("WorkerStarted", count=3)
-        # The next spare has the number, and so the device, of the worker that was lost.
-        assert instance.all("WorkerStarted")[2]["slot"] == 0
         assert call(instance, ["a", 0, loaded["pid"]], "pid")[1] == 1
+        # The next spare is dealt what the worker that was lost had, its devices.
+        spare = instance.wait_for("WorkerStarted", count=3)
+        assert spare["slot"] == 1
+        instance.wait_for_log("worker.loaded", pid=spare["pid"])
+        hang(instance, ["a", 0, loaded["pid"]])
+        assert wait_for_order(instance, "Link", 3)["pid"] == spare["pid"]
+        assert call(instance, ["a", 0, spare["pid"]], "pid")[1] == 0
 
 
 def test_a_lost_spare_is_replaced_and_its_model_stays_ready() -> None:
@@ -625,6 +629,21 @@ def test_a_survey_does_not_wait_for_who_cannot_speak() -> None:
         assert 0.4 < time.monotonic() - began < 1.3
         assert found["models"]["a"]["slots"][0]["document"] is None
         assert found["models"]["b"]["slots"][0]["document"] == {"slot": 0}
+
+
+def test_a_survey_shows_whoever_loads_though_the_spare_was_lost_too() -> None:
+    with ready(a={"load": 1.0, "options": {"spares": 1}}) as instance:
+        spare = instance.wait_for_log("worker.loaded", slot=1)["pid"]
+        os.kill(links(instance)[0][2], signal.SIGKILL)
+        assert wait_for_order(instance, "Link", 2)["pid"] == spare
+        os.kill(spare, signal.SIGKILL)
+        # The one that will serve next, and the one that will wait.
+        pids = {instance.wait_for("WorkerStarted", count=n)["pid"] for n in (3, 4)}
+        model = survey(instance)["models"]["a"]
+        (row,), (waiting,) = model["slots"], model["spares"]
+        assert (row["slot"], row["restarts"]) == (0, 1)
+        assert row["state"] in ("starting", "loading")
+        assert {row["pid"], waiting["pid"]} == pids
 
 
 def test_a_survey_shows_a_slot_that_waits_for_its_restart() -> None:

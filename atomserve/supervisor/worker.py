@@ -27,10 +27,10 @@ class Worker:
     ``settled`` tells that it has loaded or ended, ``leaving`` that its slot needs another.
     """
 
-    def __init__(self, child: Child, deal: int) -> None:
+    def __init__(self, child: Child, seat: Seat) -> None:
         self.child = child
-        self.deal = deal
-        self.slot = deal
+        self.deal = seat.deal
+        self.slot = seat.index
         self.model = ""
         self.state: Literal["starting", "loading", "ready", "retiring", "ended"] = "starting"
         self.dismissed = False
@@ -46,16 +46,16 @@ class Worker:
 
     @classmethod
     def start(
-        cls, command: Sequence[str], settings: Settings, source: Any, *, deal: int, log_fd: int
+        cls, command: Sequence[str], settings: Settings, source: Any, *, seat: Seat, log_fd: int
     ) -> Worker:
-        """Start a process for ``source``; ``deal`` decides its devices.
+        """Start a process for ``source`` that shall be in ``seat``.
 
         Raises:
             OSError: the system cannot start one more process.
         """
         child = Child.start(command, (log_fd,), captured=True)
-        child.post(control.ConfigureWorker(settings, source, deal, log_fd, os.getpid()))
-        return cls(child, deal)
+        child.post(control.ConfigureWorker(settings, source, seat.deal, log_fd, os.getpid()))
+        return cls(child, seat)
 
     def __repr__(self) -> str:
         return f"<Worker {self.pid} in slot {self.slot}: {self.state}>"
@@ -141,7 +141,10 @@ class Worker:
 
 
 class Seat:
-    """A slot's place for one worker; ``deal`` is what the next process in it is started with."""
+    """A slot's place for one worker, or the spare's behind them.
+
+    ``deal`` is what the next process for it is started with: it decides the devices.
+    """
 
     def __init__(self, index: int) -> None:
         self.index = index

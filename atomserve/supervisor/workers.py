@@ -85,13 +85,8 @@ class WorkerGroup:
 
     @property
     def spares(self) -> list[Worker]:
-        """The workers that wait to replace another, or will."""
-        dealt = {seat.deal for seat in self.seats}
-        return [
-            worker
-            for worker in self.workers
-            if worker.deal not in dealt and worker.state != "retiring"
-        ]
+        """The workers that are in no slot's seat and shall be in none yet."""
+        return [worker for worker in self.workers if worker.slot >= len(self.seats)]
 
     async def run(self) -> None:
         """Keep the workers until they are told to stop, or die too often."""
@@ -128,7 +123,7 @@ class WorkerGroup:
 
     async def _keep(self, seat: Seat) -> None:
         """Keep a worker in ``seat``, one after another."""
-        while (worker := self._spare.take(seat) or await self._load(seat.deal)) is not None:
+        while (worker := self._spare.take(seat) or await self._load(seat)) is not None:
             old = seat.give(worker)
             for child in self._apis.running.values():
                 self._link(seat, child)
@@ -137,29 +132,29 @@ class WorkerGroup:
                 self._tasks.start_soon(self._retire, old)
             await worker.leaving.wait()
 
-    async def _load(self, deal: int) -> Worker | None:
-        """Start workers until one has loaded; None when there shall be none any more."""
+    async def _load(self, seat: Seat) -> Worker | None:
+        """Start workers for ``seat`` until one has loaded; None when there shall be none."""
         while not self._over.is_set():
             if pause := self._limit.pause(time.monotonic()):
                 with anyio.move_on_after(pause):
                     await self._over.wait()
-            elif (worker := self._start(deal)) is not None:
+            elif (worker := self._start(seat)) is not None:
                 await worker.settle(self._options.startup_timeout)
                 # One that learned too late that it is not wanted may have loaded all the same.
                 if worker.serving and not self._over.is_set():
                     return worker
         return None
 
-    def _start(self, deal: int) -> Worker | None:
+    def _start(self, seat: Seat) -> Worker | None:
         """Start one worker; one that cannot be started has died."""
         try:
-            worker = self._start_worker(deal=deal)
+            worker = self._start_worker(seat=seat)
         except OSError as exc:
-            self._bear_death(WorkerEnded(self.name, deal, 0, "died", str(exc), None))
+            self._bear_death(WorkerEnded(self.name, seat.index, 0, "died", str(exc), None))
             return None
         worker.model = self.name
         self.workers.append(worker)
-        self._emit(WorkerStarted(self.name, deal, worker.pid))
+        self._emit(WorkerStarted(self.name, seat.index, worker.pid))
         self._tasks.start_soon(self._attend, worker)
         return worker
 
@@ -301,7 +296,7 @@ class WorkerGroup:
         if not self._complete and len(serving) == len(self.seats):
             self._complete = True
             if self._options.spares:  # it shall not delay the first start
-                self._tasks.start_soon(self._spare.keep, self._load, len(self.seats))
+                self._tasks.start_soon(self._spare.keep, self._load, Seat(len(self.seats)))
         if serving and self._complete:
             standing.become("ready")
         else:
