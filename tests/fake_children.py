@@ -60,7 +60,7 @@ class FakeApi:
                 os._exit(0)
             case control.ModelState(model, state, detail):
                 self.states[model] = state
-                facts |= {"model": model, "state": state, "detail": detail}
+                facts |= {"model": model, "state": state, "detail": detail[:80]}
             case control.Host():
                 self.expected -= 1
             case control.Link(model, slot, pid):
@@ -186,7 +186,10 @@ class FakeWorker:
             time.sleep(3600)
         await anyio.sleep(plan.get("load", 0))
         if "broken" in plan:
-            await self.say(control.Broken(plan["broken"]))
+            text = plan["broken"]  # or a text and the size that it shall be repeated to
+            if isinstance(text, list):
+                text = text[0] * (text[1] // len(text[0]))
+            await self.say(control.Broken(text))
             os._exit(1)
         if "exit_load" in plan:
             os._exit(plan["exit_load"])

@@ -5,6 +5,7 @@ import io
 import socket
 
 import anyio
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,6 +26,10 @@ messages = st.lists(
     ),
     max_size=6,
 )
+
+
+def big(size: int, number: int = 1) -> control.Surveyed:
+    return control.Surveyed(number, msgspec.Raw(b'"%s"' % (b"x" * size)))
 
 
 @given(messages, st.data())
@@ -65,7 +70,21 @@ def test_nonsense_is_refused_or_awaited_and_nothing_else(data: bytes) -> None:
 
 def test_a_message_over_the_limit_is_not_sent() -> None:
     with pytest.raises(BrokenChannel, match="over the limit"):
-        frame(control.Fatal("x" * control.MAX_FRAME, 1))
+        frame(big(control.MAX_FRAME))
+
+
+@pytest.mark.parametrize("words", ["x" * 3_000_000, "a lone \ud800 surrogate", "\0" * 3_000_000])
+def test_whatever_a_plugin_says_fits_into_a_message(words: str) -> None:
+    said: list[control.Broken | control.Fatal | control.ModelChanged | control.ModelState] = [
+        control.Broken(words),
+        control.Fatal(words, 1),
+        control.ModelChanged("a", "failed", words),
+        control.ModelState("a", "failed", words),
+    ]
+    for message in said:
+        assert len(frame(message)) < 20_000
+    assert control.Broken(words).detail.startswith(words[:6])
+    assert control.Broken("as it was").detail == "as it was"
 
 
 def test_a_message_over_the_limit_is_refused_at_its_length() -> None:
@@ -104,7 +123,7 @@ def test_a_peer_that_closes_before_its_first_message_is_broken() -> None:
 
 
 def test_a_channel_carries_more_than_the_socket_holds() -> None:
-    sent: list[control.Report] = [control.Fatal("x" * 200_000, number) for number in range(10)]
+    sent: list[control.Report] = [big(200_000, number) for number in range(10)]
 
     async def carry() -> list[control.Report]:
         ours, theirs = socket.socketpair()
@@ -133,7 +152,7 @@ def test_a_peer_that_does_not_read_is_broken_rather_than_queued_for_ever() -> No
         channel: Channel[control.Order] = Channel(ours, control.Order)
         with theirs, contextlib.closing(channel):
             for _ in range(100):
-                channel.post(control.Fatal("x" * 500_000, 1))
+                channel.post(big(500_000))
 
     with pytest.raises(BrokenChannel, match="does not read"):
         anyio.run(overfill)

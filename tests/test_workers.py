@@ -284,6 +284,19 @@ def test_f13_a_wrapper_that_cannot_load_is_given_up_and_the_others_serve() -> No
     assert {"failed", "ready"} <= {order["state"] for order in orders(instance, "ModelState")[-2:]}
 
 
+@pytest.mark.parametrize("size", [1_048_540, 3_000_000])
+def test_an_error_of_any_size_fails_only_its_model(size: int) -> None:
+    plan = {"broken": ["no", size], "options": {"crash_limit": "1/60s"}}
+    with workers(a=plan, b={}) as instance:
+        failed = instance.wait_for("ModelChanged", model="a", state="failed")
+        assert failed["detail"].startswith("nonono")
+        assert [end["cause"] for end in instance.all("WorkerEnded")] == ["broken", "broken"]
+        wait_for_order(instance, "Link")
+        (link,) = links(instance)
+        assert call(instance, link, "pid")[0] == link[2]
+        assert len(instance.all("Started")) == 1
+
+
 def test_a_crash_loop_of_running_workers_fails_only_its_model() -> None:
     with ready(a={"options": {"slots": 2}}, b={}) as instance:
         healthy = links(instance)[1]

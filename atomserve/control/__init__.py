@@ -5,6 +5,7 @@ from atomserve.control.channel import (
     BrokenChannel,
     Channel,
     Framer,
+    Oversize,
     frame,
     read_first,
 )
@@ -62,6 +63,7 @@ __all__ = [
     "NotReady",
     "Offer",
     "Order",
+    "Oversize",
     "Ready",
     "Report",
     "Retire",

@@ -25,11 +25,20 @@ class BrokenChannel(Exception):
     """The other end is gone, or does not speak this protocol."""
 
 
+class Oversize(BrokenChannel):
+    """A message of ours is too large to be sent; the channel is as good as it was."""
+
+
 def frame(message: msgspec.Struct) -> bytes:
-    """Encode ``message`` with its length in front."""
+    """Encode ``message`` with its length in front.
+
+    Raises:
+        Oversize: it has more than ``MAX_FRAME`` bytes.
+    """
     body = msgspec.json.encode(message)
     if len(body) > MAX_FRAME:
-        raise BrokenChannel(f"a message of {len(body)} bytes is over the limit of {MAX_FRAME}")
+        kind = type(message).__name__
+        raise Oversize(f"a {kind} of {len(body)} bytes is over the limit of {MAX_FRAME}")
     return len(body).to_bytes(_PREFIX, "big") + body
 
 
@@ -101,6 +110,10 @@ class Channel(Generic[M]):
         """Queue ``message`` for ``deliver`` or ``flush``, without waiting.
 
         ``descriptors`` travel with it; copies of them, so that the caller may close its own.
+
+        Raises:
+            Oversize: ``message`` is too large, and is not sent.
+            BrokenChannel: the other end does not read.
         """
         if self._queued > MAX_OUTBOX:
             raise BrokenChannel("the other end does not read")

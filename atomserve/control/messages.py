@@ -11,6 +11,14 @@ from atomserve.settings import Settings
 
 BACKLOG = 1024
 """Connections that may wait to be accepted, for each listening socket."""
+MOST_TEXT = 2048
+"""Characters of a plugin's own words that are passed on; an error may quote all its input."""
+
+
+def _shorten(message: msgspec.Struct, field: str) -> None:
+    """Keep of the words in ``field`` what fits into a message, and into UTF-8."""
+    words = getattr(message, field)[:MOST_TEXT].encode(errors="replace").decode()
+    msgspec.structs.force_setattr(message, field, words)
 
 
 # From the supervisor.
@@ -80,6 +88,9 @@ class ModelState(msgspec.Struct, frozen=True, tag=True):
     model: str
     state: str
     detail: str = ""
+
+    def __post_init__(self) -> None:
+        _shorten(self, "detail")
 
 
 class Link(msgspec.Struct, frozen=True, tag=True):
@@ -167,6 +178,9 @@ class Broken(msgspec.Struct, frozen=True, tag=True):
 
     detail: str
 
+    def __post_init__(self) -> None:
+        _shorten(self, "detail")
+
 
 class Tired(msgspec.Struct, frozen=True, tag=True):
     """From a worker: replace me, because of ``reason`` (max_requests or max_memory)."""
@@ -195,6 +209,9 @@ class ModelChanged(msgspec.Struct, frozen=True, tag=True):
     detail: str = ""
     takes: str = "call"
 
+    def __post_init__(self) -> None:
+        _shorten(self, "detail")
+
 
 class Serving(msgspec.Struct, frozen=True, tag=True):
     """The child accepts connections."""
@@ -219,6 +236,9 @@ class Fatal(msgspec.Struct, frozen=True, tag=True):
 
     message: str
     exit_code: int
+
+    def __post_init__(self) -> None:
+        _shorten(self, "message")
 
 
 Report = (

@@ -133,6 +133,8 @@ class Child:
             return
         try:
             self._channel.post(message, descriptors)
+        except control.Oversize as exc:  # that is our fault, and what it does not hear is less
+            log.error("server.oversize", pid=self.pid, error=str(exc))
         except control.BrokenChannel as exc:
             log.error("server.deaf", pid=self.pid, error=str(exc))
             self.kill()
