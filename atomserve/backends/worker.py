@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import anyio
 import msgspec
+import structlog
 
 from atomserve import control, exits, lifeline
 from atomserve.engine.options import Options, class_options, decide
@@ -27,6 +28,7 @@ from atomserve.telemetry.vitals import resident
 
 if TYPE_CHECKING:
     from atomserve.backends.runner import Runner
+    from atomserve.signature import Signature
 
 LIBRARY_THREADS = (
     "OMP_NUM_THREADS",
@@ -35,8 +37,12 @@ LIBRARY_THREADS = (
     "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
+SHOWN = 256 * 1024
+"""Bytes of examples that the API documentation shows at most; all of them are run."""
 MEMORY_CHECK = 1.0
 """Seconds between two looks at this process's memory, while requests come."""
+
+log = structlog.get_logger("atomserve.worker")
 
 
 def main() -> NoReturn:
@@ -56,12 +62,12 @@ def main() -> NoReturn:
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     try:
         model, runner, options = prepare(configure)
-        signature = msgspec.Raw(msgspec.json.encode(runner.signature))
+        described = control.Described(model, tell(model, runner.signature), options)
     except AtomError as exc:
         sock.sendall(control.frame(control.Fatal(str(exc), exits.CONFIG)))
         lifeline.leave(exits.CONFIG)
     channel: control.Channel[control.Order] = control.Channel(sock, control.Order)
-    channel.post(control.Described(model, signature, options))
+    channel.post(described)
     anyio.run(Worker(model, runner, options, channel).run, backend_options=_fast_loop())
     raise AssertionError("unreachable")
 
@@ -125,6 +131,31 @@ def set_environment(model: ModelSettings, deal: int) -> None:
         kind, _, number = device.partition(":")
         if kind in ("cuda", "cpu"):
             os.environ["CUDA_VISIBLE_DEVICES"] = number if kind == "cuda" else ""
+
+
+def tell(model: str, signature: Signature) -> msgspec.Raw:
+    """Write ``signature`` for the API processes, with the examples that fit beside it.
+
+    Raises:
+        PluginError: it is too large without any.
+    """
+    kept, left_out, room = [], [], SHOWN
+    for number, example in enumerate(signature.examples, 1):
+        size = len(msgspec.json.encode(example))
+        if size > room:
+            left_out.append(number)
+        else:
+            kept.append(example)
+            room -= size
+    if left_out:
+        log.warning("examples.left_out", model=model, numbers=left_out, most=SHOWN)
+    told = msgspec.json.encode(msgspec.structs.replace(signature, examples=tuple(kept)))
+    if (size := len(told) - (SHOWN - room)) > control.MAX_FRAME // 2:
+        raise PluginError(
+            f"plugin {model!r}: its signature is too large: {size} bytes as JSON, "
+            f"of which {control.MAX_FRAME // 2} are allowed"
+        )
+    return msgspec.Raw(told)
 
 
 class Worker:

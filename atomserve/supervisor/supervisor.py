@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 import anyio.abc
+import msgspec
 import structlog
 
 from atomserve import control, exits
@@ -48,6 +49,7 @@ def run(
     """
     try:
         check_certificate(settings)
+        _check_size(settings)
         listeners = _listen(settings)
     except AddressBusy as exc:
         on_event(Failed(str(exc), exits.PORT_BUSY))
@@ -69,6 +71,16 @@ def run(
     finally:
         os.close(log_fd)
         listeners.close()
+
+
+def _check_size(settings: Settings) -> None:
+    """See that children can be told ``settings``, which may hold whole tables of a model's own."""
+    size = len(msgspec.json.encode(settings))
+    if size > control.MAX_FRAME // 2:
+        raise ConfigError(
+            f"the settings have {size} bytes, of which {control.MAX_FRAME // 2} are allowed; "
+            "keep large tables in a file of the model's own"
+        )
 
 
 def _listen(settings: Settings) -> Listeners:
