@@ -115,6 +115,9 @@ class FakeApi:
     async def do_hung(self, **facts: Any) -> None:
         self.channel.post(control.Condemned(**facts))
 
+    async def do_excuse(self, **facts: Any) -> None:
+        self.channel.post(control.Excused(**facts))
+
     async def do_survey(self, number: int) -> Any:
         self.survey = asyncio.get_running_loop().create_future()
         self.channel.post(control.Survey(number))

@@ -401,6 +401,117 @@ def test_workers_killed_on_purpose_do_not_make_a_crash_loop() -> None:
         assert "Fatal Python error" not in instance.errors
 
 
+def excuse(instance: Instance, link: list[Any]) -> None:
+    model, slot, pid = link
+    ask(instance, "excuse", model=model, slot=slot, pid=pid)
+
+
+def latest(instance: Instance, count: int) -> list[Any]:
+    """Return the link that was the one of number ``count``."""
+    order = wait_for_order(instance, "Link", count)
+    return ["a", order["slot"], order["pid"]]
+
+
+def test_a_worker_that_an_api_process_lost_its_link_to_is_replaced() -> None:
+    with ready({"api_processes": 2}, a={}) as instance:
+        instance.wait_for("ModelChanged", model="orders", state="Link", count=2)
+        (link,) = links(instance)
+        for _ in range(2):  # each API process may say so
+            hang(instance, link, "unlinked")
+        ended = instance.wait_for("WorkerEnded", cause="unlinked")
+        assert ended["pid"] == link[2]
+        assert ended["restart_in"] is None
+        assert instance.wait_for_log("worker.unlinked", pid=link[2], model="a", slot=0)
+        instance.wait_for("ModelChanged", model="orders", state="Link", count=4)
+        assert survey(instance)["models"]["a"]["restarts"] == {"unlinked": 1}
+        assert len(instance.all("WorkerStarted")) == 2
+        assert not instance.logged("worker.hung")
+
+
+def test_a_link_that_ends_with_its_worker_is_a_death_like_any_other() -> None:
+    with ready(a={}) as instance:
+        (link,) = links(instance)
+        os.kill(link[2], signal.SIGKILL)
+        hang(instance, link, "unlinked")
+        assert instance.wait_for("WorkerEnded")["cause"] == "died"
+        instance.wait_for("Ready", count=2)
+        assert len(instance.all("WorkerStarted")) == 2
+
+
+def test_an_unlinked_worker_that_hangs_is_killed() -> None:
+    with ready(a={}) as instance:
+        (link,) = links(instance)
+        os.kill(link[2], signal.SIGSTOP)
+        hang(instance, link, "unlinked")
+        instance.wait_for_log("worker.unlinked")
+        hang(instance, link)
+        assert instance.wait_for("WorkerEnded", pid=link[2])["cause"] == "hung"
+        instance.wait_for("ModelChanged", model="orders", state="Link", count=2)
+
+
+def test_links_lost_again_and_again_do_not_give_the_model_up() -> None:
+    with ready(a={"options": {"crash_limit": "1/60s"}}) as instance:
+        for count in range(1, 4):
+            hang(instance, latest(instance, count), "unlinked")
+            instance.wait_for("WorkerEnded", cause="unlinked", count=count)
+        latest(instance, 4)
+        assert not instance.all("ModelChanged", state="failed")
+
+
+def test_an_excuse_before_the_death_spares_the_limit_and_the_wait() -> None:
+    with ready(a={"options": {"crash_limit": "1/60s"}}) as instance:
+        for count in range(1, 4):
+            link = latest(instance, count)
+            excuse(instance, link)
+            instance.wait_for_log("worker.excused", pid=link[2])
+            os.kill(link[2], signal.SIGKILL)
+            assert instance.wait_for("WorkerEnded", pid=link[2])["restart_in"] == 0.0
+        # One more death is the first that counts.
+        os.kill(latest(instance, 4)[2], signal.SIGKILL)
+        assert instance.wait_for("WorkerEnded", count=4)["restart_in"] == 0.1
+        latest(instance, 5)
+
+
+def test_an_excuse_after_the_death_takes_it_back() -> None:
+    options = {"crash_limit": "1/60s", "idempotent": True}
+    with ready(a={"options": options}) as instance:
+        for count in range(1, 4):
+            link = latest(instance, count)
+            os.kill(link[2], signal.SIGKILL)
+            instance.wait_for("WorkerEnded", pid=link[2])
+            excuse(instance, link)
+            instance.wait_for_log("worker.excused", pid=link[2])
+        latest(instance, 4)
+        assert not instance.all("ModelChanged", state="failed")
+
+
+def test_an_excuse_for_the_death_that_would_be_one_too_many_is_not_too_late() -> None:
+    options = {"crash_limit": "1/60s", "idempotent": True}
+    with ready(a={"options": options}) as instance:
+        os.kill(latest(instance, 1)[2], signal.SIGKILL)
+        link = latest(instance, 2)
+        os.kill(link[2], signal.SIGKILL)
+        excuse(instance, link)
+        assert instance.wait_for("WorkerEnded", pid=link[2])["restart_in"] == 0.0
+        latest(instance, 3)
+
+
+def test_excuses_are_few_and_for_workers_that_there_were() -> None:
+    with ready(a={"options": {"crash_limit": "1/60s"}}) as instance:
+        for _ in range(9):
+            excuse(instance, ["a", 0, instance.process.pid])
+        for count in range(1, 6):
+            link = latest(instance, count)
+            excuse(instance, link)
+            os.kill(link[2], signal.SIGKILL)
+            delay = instance.wait_for("WorkerEnded", pid=link[2])["restart_in"]
+            if delay is None:
+                break
+        assert [end["restart_in"] for end in instance.all("WorkerEnded")] == [
+            *(0.0, 0.0, 0.0, 0.1, None),
+        ]
+
+
 def test_a_spare_takes_over_at_once_and_is_replaced_itself() -> None:
     with ready(a={"load": 0.3, "options": {"spares": 1}}) as instance:
         loaded = instance.wait_for_log("worker.loaded", slot=1)
@@ -428,7 +539,46 @@ def test_a_lost_spare_is_replaced_and_its_model_stays_ready() -> None:
         assert not instance.all("NotReady")
 
 
+def broken_from(start: int, folder: Path) -> dict[str, Any]:
+    """Return a plan whose starts fail from the one of number ``start``."""
+    starts = {str(number): {"broken": "no room"} for number in range(start, 50)}
+    return {"folder": str(folder), "starts": starts}
+
+
+def test_a_spare_that_cannot_load_is_no_harm_to_the_worker_that_serves(tmp_path: Path) -> None:
+    options = {"spares": 1, "crash_limit": "1/60s"}
+    with ready(a={**broken_from(2, tmp_path), "options": options}) as instance:
+        instance.wait_for("WorkerEnded", cause="broken", count=4)
+        delays = [end["restart_in"] for end in instance.all("WorkerEnded", cause="broken")]
+        assert delays[:4] == [0.1, 0.2, 0.4, 0.8]
+        assert len(instance.all("ModelChanged", model="a")) == 2
+        (link,) = links(instance)
+        assert call(instance, link, "pid")[0] == link[2]
+
+
+def test_a_slot_does_not_wait_as_long_as_a_spare_that_cannot_load(tmp_path: Path) -> None:
+    with ready(a={**broken_from(2, tmp_path), "options": {"spares": 1}}) as instance:
+        instance.wait_for("WorkerEnded", cause="broken", restart_in=3.2)
+        os.kill(links(instance)[0][2], signal.SIGKILL)
+        assert [instance.wait_for("WorkerStarted", count=n)["slot"] for n in (1, 7, 8)] == [0, 1, 0]
+
+
 # Recycling.
+
+
+def test_a_successor_that_cannot_load_is_no_harm_to_the_worker_that_serves(tmp_path: Path) -> None:
+    plan = {**broken_from(2, tmp_path), "options": {"crash_limit": "1/60s"}}
+    with ready(a=plan) as instance:
+        (link,) = links(instance)
+        call(instance, link, "tired")
+        instance.wait_for("WorkerEnded", cause="broken", count=4)
+        assert links(instance) == [link]
+        assert call(instance, link, "pid")[0] == link[2]
+        # Once there is nobody to serve, it counts.
+        os.kill(link[2], signal.SIGKILL)
+        died = instance.wait_for("WorkerEnded", pid=link[2])
+        assert (died["cause"], died["restart_in"]) == ("died", 0.1)
+        instance.wait_for("ModelChanged", model="a", state="failed")
 
 
 def test_a_tired_worker_leaves_when_its_successor_is_linked() -> None:
@@ -487,6 +637,7 @@ def test_a_tired_worker_that_dies_while_its_successor_loads_is_buried_once() -> 
         call(instance, link, "tired")
         instance.wait_for("WorkerStarted", count=2)
         os.kill(link[2], signal.SIGKILL)
+        assert instance.wait_for("WorkerEnded")["cause"] == "died"
         instance.wait_for("Ready", count=2)
         time.sleep(0.3)
         assert len(instance.all("WorkerStarted")) == 2

@@ -191,14 +191,27 @@ class Tired(msgspec.Struct, frozen=True, tag=True):
 class Condemned(msgspec.Struct, frozen=True, tag=True):
     """From an API process: this worker must be replaced, since a job of it does not end.
 
-    ``reason`` is ``hung`` (over its deadline and grace) or ``cancelled`` (nobody waits any more,
-    and the model says ``cancel = "kill"``, or the server stops).
+    ``reason`` is ``hung`` (over its deadline and grace), ``cancelled`` (nobody waits any more,
+    and the model says ``cancel = "kill"``, or the server stops) or ``unlinked`` (its link has
+    ended, and neither `Unlink` nor `Lost` says why; it may do the jobs of others).
     """
 
     model: str
     slot: int
     pid: int
     reason: str
+
+
+class Excused(msgspec.Struct, frozen=True, tag=True):
+    """From an API process: do not hold this worker's death, past or to come, against its model.
+
+    It looks for the job that kills whoever runs it, and gives the others of a batch to the next
+    worker: that one is wanted at once. Such trust has a bound, `atomserve.supervisor.workers`.
+    """
+
+    model: str
+    slot: int
+    pid: int
 
 
 class ModelChanged(msgspec.Struct, frozen=True, tag=True):
@@ -253,6 +266,7 @@ Report = (
     | Broken
     | Tired
     | Condemned
+    | Excused
     | Survey
     | Surveyed
 )

@@ -163,10 +163,12 @@ class Supervisor:
     def hear(self, child: Child, message: control.Report) -> None:
         """Take what an API process says about the whole instance."""
         match message:
-            case control.Condemned():
-                for group in self._groups:
-                    if group.standing.model == message.model:
-                        group.condemn(message)
+            case control.Condemned(model):
+                for group in self._of(model):
+                    group.condemn(message)
+            case control.Excused(model):
+                for group in self._of(model):
+                    group.excuse(message)
             case control.Survey(number):
                 self._tasks.start_soon(self._surveys.answer, child, number)
             case control.Fatal(text, exit_code):
@@ -212,6 +214,9 @@ class Supervisor:
                 # On a terminal nobody withdraws traffic from us: Ctrl-C need not wait for that.
                 delay = 0.0 if number == signal.SIGINT else self._settings.drain_delay
                 self._begin_drain(delay)
+
+    def _of(self, model: str) -> Iterator[WorkerGroup]:
+        yield from (group for group in self._groups if group.standing.model == model)
 
     def _children(self) -> Iterator[Child]:
         yield from self._apis.running.values()

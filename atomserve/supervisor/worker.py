@@ -37,6 +37,14 @@ class Worker:
         """Whether its end was ordered, and is no reason to give the model up."""
         self.doomed = False
         """Whether it is being killed, because it hung or its job was cancelled."""
+        self.seated = False
+        """Whether it ever had a slot's seat, and so jobs."""
+        self.excused = anyio.Event()
+        """Set when its death is not to be held against the model."""
+        self.unlinked = False
+        """Whether an API process cannot use it, and it has to leave."""
+        self.tired = ""
+        """Why it wants to be replaced, if it does."""
         self.cause = "died"
         self.detail = ""
         self.began = anyio.current_time()
@@ -163,5 +171,6 @@ class Seat:
         """Let ``worker`` take it over from another; return that one if it still runs."""
         old, self.worker = self.worker, worker
         worker.slot = self.index
+        worker.seated = True
         self.restarts += 1
         return old if old is not None and old.state != "ended" else None
