@@ -24,7 +24,7 @@ from atomserve.engine.options import Options, class_options, decide
 from atomserve.errors import AtomError, PluginError
 from atomserve.settings import ModelSettings
 from atomserve.telemetry.instance import WorkerDocument
-from atomserve.telemetry.vitals import resident
+from atomserve.telemetry.vitals import own_memory
 
 if TYPE_CHECKING:
     from atomserve.backends.runner import Runner
@@ -254,7 +254,7 @@ class Worker:
         if (now := time.monotonic()) - self._looked < MEMORY_CHECK:
             return ""
         self._looked = now
-        return "max_memory" if (resident(os.getpid()) or 0) > options.max_memory else ""
+        return "max_memory" if (own_memory(os.getpid()) or 0) > options.max_memory else ""
 
 
 def _socket(fd: int) -> socket.socket:
