@@ -36,6 +36,7 @@ class FakeApi:
         self.expected = configure.expected
         self.survey: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.ready = False
+        self.document: dict[str, Any] = {"api": 1}
 
     async def run(self) -> None:
         async with anyio.create_task_group() as tasks:
@@ -78,8 +79,10 @@ class FakeApi:
                 facts |= {"model": model, "pid": pid}
                 self.close(pid)
             case control.Survey(number):
-                self.channel.post(control.Surveyed(number, msgspec.Raw(b'{"api":1}')))
-                return
+                document = msgspec.Raw(msgspec.json.encode(self.document))
+                self.channel.post(control.Surveyed(number, document))
+                if "models" not in self.document:
+                    return
             case control.Surveyed(number, document):
                 self.survey.set_result([number, msgspec.json.decode(document)])
                 return
@@ -114,6 +117,10 @@ class FakeApi:
 
     async def do_hung(self, **facts: Any) -> None:
         self.channel.post(control.Condemned(**facts))
+
+    async def do_be(self, **document: Any) -> None:
+        """Answer surveys by ``document`` from now on."""
+        self.document = document
 
     async def do_excuse(self, **facts: Any) -> None:
         self.channel.post(control.Excused(**facts))

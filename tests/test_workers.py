@@ -631,6 +631,22 @@ def test_a_tired_worker_that_does_not_leave_is_killed(monkeypatch: pytest.Monkey
         assert (ended["reason"], ended["restart_in"]) == ("signal 9 (Killed)", None)
 
 
+def test_a_tired_worker_stays_as_long_as_somebody_waits_for_its_jobs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("KEEP_LINKS", "1")
+    options = {"timeout": 0.1, "grace": 0.1, "unload_timeout": 0.1}
+    with ready(a={"options": options}) as instance:
+        (link,) = links(instance)
+        streaming = {"slots": [{"slot": 0, "pid": link[2], "busy": 1}]}
+        ask(instance, "be", models={"a": streaming})
+        call(instance, link, "tired")
+        wait_for_order(instance, "Survey", 3)
+        assert call(instance, link, "pid")[0] == link[2]
+        ask(instance, "be", models={"a": {"slots": []}})
+        assert instance.wait_for("WorkerEnded")["cause"] == "max_requests"
+
+
 def test_a_tired_worker_that_dies_while_its_successor_loads_is_buried_once() -> None:
     with ready(a={"load": 0.5}) as instance:
         (link,) = links(instance)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
@@ -28,11 +29,26 @@ from atomserve.supervisor.events import (
 )
 from atomserve.supervisor.listeners import Listeners
 from atomserve.supervisor.restarts import Restarts
+from atomserve.telemetry.instance import OwnSlot
 
+PATIENCE = 5.0
+"""Seconds that a child gets to say whether it waits for a worker."""
 MARGIN = 2.0
 """Seconds that a child gets beyond all that it was promised, before it is killed."""
 
 log = structlog.get_logger("atomserve.supervisor")
+
+
+class View(msgspec.Struct):
+    """What is read here of how an API process sees one model."""
+
+    slots: list[OwnSlot] = []
+
+
+class Views(msgspec.Struct):
+    """What is read here of `atomserve.telemetry.instance.ApiDocument`."""
+
+    models: dict[str, View] = {}
 
 
 class ApiProcesses:
@@ -88,6 +104,25 @@ class ApiProcesses:
         """Send ``message`` to each that runs now."""
         for child in self.running.values():
             child.post(message)
+
+    async def waiting_for(self, model: str, pid: int) -> bool:
+        """Say whether any of them waits for a job that worker ``pid`` of ``model`` has."""
+        found: list[bool] = []
+
+        async def ask(child: Child) -> None:
+            views = Views()  # of one that was not to be understood
+            with suppress(msgspec.DecodeError):
+                views = msgspec.json.decode(await child.survey(), type=Views)
+            slots = views.models[model].slots if model in views.models else []
+            found.append(any(slot.pid == pid and slot.busy for slot in slots))
+
+        asked = [child for child in self.running.values() if child.serving]
+        with anyio.move_on_after(PATIENCE):
+            async with anyio.create_task_group() as tasks:
+                for child in asked:
+                    tasks.start_soon(ask, child)
+        # Who is too busy to say may well be waiting.
+        return any(found) or len(found) < len(asked)
 
     def host(self, source: Any) -> None:
         """Have them serve ``source``, which was counted as a worker's, in threads."""

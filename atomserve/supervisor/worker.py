@@ -12,7 +12,7 @@ import structlog
 
 from atomserve import control
 from atomserve.settings import Settings
-from atomserve.supervisor.children import HASTE, Child
+from atomserve.supervisor.children import HASTE, Child, Reprieve
 from atomserve.supervisor.output import Output
 
 LAST_WORDS = 0.5
@@ -113,13 +113,17 @@ class Worker:
             self.child.kill()
             await self.settled.wait()
 
-    async def retire(self, patience: float) -> None:
-        """Let it end its jobs, unload and leave; kill it when ``patience`` seconds have passed."""
+    async def retire(self, patience: float, awaited: Reprieve | None = None) -> None:
+        """Let it end its jobs, unload and leave; kill it when ``patience`` seconds have passed.
+
+        As long as it is ``awaited`` then, it gets as many again: a stream may have no limit, and
+        whoever waits for a job says when that does not end.
+        """
         self.dismissed = True
         if self.serving:
             self.state = "retiring"
             self.child.post(control.Retire())
-            killed = await self.child.kill_after(patience)
+            killed = await self.child.kill_after(patience, unless=awaited)
         else:  # it has nothing to unload, and may be deaf in a load
             killed = await self.stop()
         if killed:

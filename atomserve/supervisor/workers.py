@@ -293,12 +293,12 @@ class WorkerGroup:
         await self._retire(worker)
 
     async def _retire(self, worker: Worker) -> None:
-        """Let ``worker`` end its jobs and leave."""
+        """Let ``worker`` end its jobs and leave, as long as anybody waits for them."""
+        model, options = self.standing.model, self._options
         if worker.serving:
-            self._apis.post(control.Unlink(self.standing.model, worker.pid))
-        options = self._options
-        longest = max(options.timeout, options.stream_timeout or 0.0)
-        await worker.retire(longest + options.grace + options.unload_timeout)
+            self._apis.post(control.Unlink(model, worker.pid))
+        patience = options.timeout + options.grace + options.unload_timeout
+        await worker.retire(patience, partial(self._apis.waiting_for, model, worker.pid))
 
     def _bury(self, worker: Worker) -> None:
         """Forget a worker that has ended, and let the next one come."""
