@@ -58,7 +58,9 @@ def main() -> NoReturn:
     os.set_inheritable(sock.fileno(), False)
     faulthandler.enable()
     # A core file would hold what clients sent.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    _limit(resource.RLIMIT_CORE, 0)
+    if configure.open_files is not None:
+        _limit(resource.RLIMIT_NOFILE, configure.open_files)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     try:
         model, runner, options = prepare(configure)
@@ -70,6 +72,10 @@ def main() -> NoReturn:
     channel.post(described)
     anyio.run(Worker(model, runner, options, channel).run, backend_options=_fast_loop())
     raise AssertionError("unreachable")
+
+
+def _limit(kind: int, soft: int) -> None:
+    resource.setrlimit(kind, (soft, resource.getrlimit(kind)[1]))
 
 
 def _fast_loop() -> dict[str, Any]:

@@ -61,6 +61,8 @@ class ConfigureWorker(msgspec.Struct, frozen=True, tag=True):
     """File descriptor of the instance's log: stdout and stderr are the plugin's."""
     parent: int
     """The supervisor's process id."""
+    open_files: int | None = None
+    """How many files it may open: for a plugin the usual limit, not the server's own."""
 
 
 class Offer(msgspec.Struct, frozen=True, tag=True):

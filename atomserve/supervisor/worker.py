@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import anyio
 import structlog
@@ -19,6 +19,13 @@ LAST_WORDS = 0.5
 """Seconds that a hung worker gets to write where it hangs, before it is killed."""
 
 log = structlog.get_logger("atomserve.supervisor")
+
+
+class Inherited(NamedTuple):
+    """What workers get as the supervisor found it: its log, and how many files may be open."""
+
+    log_fd: int
+    open_files: int
 
 
 class Worker:
@@ -54,15 +61,24 @@ class Worker:
 
     @classmethod
     def start(
-        cls, command: Sequence[str], settings: Settings, source: Any, *, seat: Seat, log_fd: int
+        cls,
+        command: Sequence[str],
+        settings: Settings,
+        source: Any,
+        *,
+        seat: Seat,
+        inherited: Inherited,
     ) -> Worker:
         """Start a process for ``source`` that shall be in ``seat``.
 
         Raises:
             OSError: the system cannot start one more process.
         """
+        log_fd, open_files = inherited
         child = Child.start(command, (log_fd,), captured=True)
-        child.post(control.ConfigureWorker(settings, source, seat.deal, log_fd, os.getpid()))
+        child.post(
+            control.ConfigureWorker(settings, source, seat.deal, log_fd, os.getpid(), open_files)
+        )
         return cls(child, seat)
 
     def __repr__(self) -> str:

@@ -25,7 +25,7 @@ from atomserve.supervisor.recycling import Recycling
 from atomserve.supervisor.restarts import Restarts
 from atomserve.supervisor.spares import Spare
 from atomserve.supervisor.standing import Standing
-from atomserve.supervisor.worker import Seat, Worker
+from atomserve.supervisor.worker import Inherited, Seat, Worker
 
 EXCUSES = "3/60s"
 """How many deaths an API process may excuse, within a time."""
@@ -57,7 +57,7 @@ class WorkerGroup:
         apis: ApiProcesses,
         owner: Owner,
         emit: Callable[[Event], None],
-        log_fd: int,
+        inherited: Inherited,
     ) -> None:
         self.source = source
         self.standing = Standing(apis, emit)
@@ -67,7 +67,7 @@ class WorkerGroup:
         self.restarts: Counter[str] = Counter()
         """Workers that were replaced, by the cause."""
         self._settings = settings
-        self._start_worker = partial(Worker.start, command, settings, source, log_fd=log_fd)
+        self._start_worker = partial(Worker.start, command, settings, source, inherited=inherited)
         self._apis = apis
         self._owner = owner
         self._emit = emit
