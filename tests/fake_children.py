@@ -34,7 +34,7 @@ class FakeApi:
         self.links: dict[tuple[str, int, int], tuple[Any, Any, socket.socket]] = {}
         self.unlinked: set[int] = set()
         self.expected = configure.expected
-        self.survey: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.surveys: dict[int, asyncio.Future[Any]] = {}
         self.ready = False
         self.document: dict[str, Any] = {"api": 1}
 
@@ -84,7 +84,7 @@ class FakeApi:
                 if "models" not in self.document:
                     return
             case control.Surveyed(number, document):
-                self.survey.set_result([number, msgspec.json.decode(document)])
+                self.surveys.pop(number).set_result([number, msgspec.json.decode(document)])
                 return
         self.tell(facts)
         self.tell_readiness()
@@ -126,9 +126,9 @@ class FakeApi:
         self.channel.post(control.Excused(**facts))
 
     async def do_survey(self, number: int) -> Any:
-        self.survey = asyncio.get_running_loop().create_future()
+        answer = self.surveys[number] = asyncio.get_running_loop().create_future()
         self.channel.post(control.Survey(number))
-        return await self.survey
+        return await answer
 
     async def do_call(self, link: tuple[str, int, int], **facts: Any) -> Any:
         found = self.links.get(tuple(link))  # type: ignore[arg-type]

@@ -35,7 +35,7 @@ class Unspeakable:
 
 def test_a_defect_in_an_answer_ends_nobody_and_the_next_question_is_answered() -> None:
     async def ask() -> None:
-        apis = SimpleNamespace(running={}, restarts=[])
+        apis = SimpleNamespace(running={}, restarts=[], doubt=lambda silent: None)
         surveys = Surveys(cast("Any", apis), [cast("Any", Unspeakable())])
         for number in (1, 2):
             await surveys.answer(cast("Any", asker), number)

@@ -38,11 +38,17 @@ def ready(
         yield instance
 
 
+def commanding(instance: Instance, do: str, **facts: Any) -> socket.socket:
+    """Have an API process do something; its answer will come on the connection."""
+    sock = socket.create_connection(instance.address, timeout=15)
+    sock.sendall(json.dumps({"do": do, **facts}).encode() + b"\n")
+    return sock
+
+
 def ask(instance: Instance, do: str, **facts: Any) -> Any:
     """Have an API process do something, and return its answer."""
-    with socket.create_connection(instance.address, timeout=15) as sock, sock.makefile("rw") as io:
-        print(json.dumps({"do": do, **facts}), file=io, flush=True)
-        return json.loads(io.readline())
+    with commanding(instance, do, **facts) as sock, sock.makefile("r") as answers:
+        return json.loads(answers.readline())
 
 
 def call(instance: Instance, link: list[Any], act: str, **facts: Any) -> Any:
@@ -824,6 +830,34 @@ def test_a_survey_shows_whoever_loads_though_the_spare_was_lost_too() -> None:
         assert (row["slot"], row["restarts"]) == (0, 1)
         assert row["state"] in ("starting", "loading")
         assert {row["pid"], waiting["pid"]} == pids
+
+
+def test_an_api_process_that_answers_nobody_is_replaced() -> None:
+    with ready({"api_processes": 2}, a={}) as instance:
+        stopped = instance.wait_for("Started", index=1)["pid"]
+        os.kill(stopped, signal.SIGSTOP)
+        # New connections may reach the one that is stopped, and wait there.
+        asked = [commanding(instance, "survey", number=number) for number in range(8)]
+        silent = instance.wait_for_log("server.silent", within=15, index=1, pid=stopped)
+        assert silent["seconds"] == 10.0
+        assert instance.wait_for("Died", index=1)["pid"] == stopped
+        instance.wait_for("Ready", count=2)
+        assert not instance.all("Died", index=0)
+        for sock in asked:
+            sock.close()
+
+
+def test_an_api_process_that_was_only_slow_is_kept() -> None:
+    with ready({"api_processes": 2}, a={}) as instance:
+        stopped = instance.wait_for("Started", index=1)["pid"]
+        os.kill(stopped, signal.SIGSTOP)
+        asked = [commanding(instance, "survey", number=number) for number in range(8)]
+        instance.wait_for_log("server.doubted", index=1)
+        os.kill(stopped, signal.SIGCONT)
+        instance.wait_for_log("server.answered", index=1, within=15)
+        assert not instance.all("Died")
+        for sock in asked:
+            sock.close()
 
 
 def test_a_survey_shows_a_slot_that_waits_for_its_restart() -> None:

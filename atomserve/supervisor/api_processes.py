@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
@@ -31,6 +31,8 @@ from atomserve.supervisor.listeners import Listeners
 from atomserve.supervisor.restarts import Restarts
 from atomserve.telemetry.instance import OwnSlot
 
+SILENCE = 10.0
+"""Seconds that a child may say nothing when it is asked again, before it is replaced."""
 PATIENCE = 5.0
 """Seconds that a child gets to say whether it waits for a worker."""
 MARGIN = 2.0
@@ -76,6 +78,7 @@ class ApiProcesses:
         self._command = command
         self._emit = emit
         self._ready = False
+        self._doubted: set[Child] = set()
         self._stopping = anyio.Event()
         self._tasks: anyio.abc.TaskGroup
 
@@ -123,6 +126,16 @@ class ApiProcesses:
                     tasks.start_soon(ask, child)
         # Who is too busy to say may well be waiting.
         return any(found) or len(found) < len(asked)
+
+    def doubt(self, silent: Collection[Child]) -> None:
+        """Replace those of the ``silent`` that say nothing though they are asked again.
+
+        One that runs a plugin's code may be kept from speaking by that, and is left alone.
+        """
+        for index, child in self.running.items():
+            if child in silent and child not in self._doubted and not self.sources:
+                self._doubted.add(child)
+                self._tasks.start_soon(self._ask_again, index, child)
 
     def host(self, source: Any) -> None:
         """Have them serve ``source``, which was counted as a worker's, in threads."""
@@ -209,6 +222,22 @@ class ApiProcesses:
         if ready != self._ready:
             self._ready = ready
             self._emit(Ready() if ready else NotReady())
+
+    async def _ask_again(self, index: int, child: Child) -> None:
+        facts = {"index": index, "pid": child.pid}
+        log.info("server.doubted", **facts)
+        try:
+            # Twice, since this process may have been stopped together with its child.
+            for _ in range(2):
+                with anyio.move_on_after(SILENCE / 2):
+                    await child.survey()
+                    log.info("server.answered", **facts)
+                    return
+        finally:
+            self._doubted.discard(child)
+        if not (self._stopping.is_set() or child.ended.is_set()):
+            log.error("server.silent", **facts, seconds=SILENCE)
+            child.kill()
 
     async def _kill_after(self, seconds: float, index: int, child: Child) -> None:
         # One that never served may be deaf in an import, and has nothing to lose.

@@ -74,6 +74,7 @@ class Surveys:
         children = self._listening()
         documents = await self._ask(children)
         silent = len(documents) < len(children)
+        self._apis.doubt(set(children) - documents.keys())
         self._remember(documents)
         documents |= dict(self._counted.values())
         report = msgspec.json.encode(self._report(documents, partial=silent))
