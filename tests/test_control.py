@@ -3,6 +3,8 @@ from __future__ import annotations
 import contextlib
 import io
 import socket
+import subprocess
+import sys
 
 import anyio
 import msgspec
@@ -156,6 +158,46 @@ def test_a_peer_that_does_not_read_is_broken_rather_than_queued_for_ever() -> No
 
     with pytest.raises(BrokenChannel, match="does not read"):
         anyio.run(overfill)
+
+
+LACKING = """
+import os, resource, socket, anyio
+from atomserve import control
+from atomserve.control import Channel
+
+
+async def talk():
+    ours, theirs = socket.socketpair()
+    sender, receiver = Channel(ours, control.Report), Channel(theirs, control.Order)
+    here = aiter(receiver)
+    given = [os.open("/dev/null", os.O_RDONLY) for _ in range(2)]
+    for pid, spare in enumerate([2, 1, 0, 2]):
+        sender.post(control.Link("a", 0, pid), given)
+        await sender.flush()
+        free = os.dup(0)
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free + spare, 1000))
+        order = await anext(here)
+        assert order.pid == pid
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1000, 1000))
+        try:
+            for fd in receiver.descriptors(order.descriptors):
+                os.close(fd)
+            print("linked")
+        except control.Lacking:
+            print("lacking")
+        assert os.dup(0) == free, "a descriptor was left open"
+        os.close(free)
+
+
+anyio.run(talk)
+"""
+
+
+def test_descriptors_that_do_not_arrive_are_missed_by_their_message_alone() -> None:
+    command = [sys.executable, "-c", LACKING]
+    made = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert made.stdout.split() == ["linked", "lacking", "lacking", "linked"], made.stderr
 
 
 def test_a_peer_that_left_breaks_the_sender_and_ends_the_reader() -> None:

@@ -218,8 +218,7 @@ class Worker:
         async for order in self._channel:
             match order:
                 case control.Link():
-                    frames, side = map(_socket, self._channel.descriptors(order.descriptors))
-                    await self._desk.link(frames, side)
+                    await self._link(order)
                 case control.Retire():
                     self._retired = True
                     self._check_end()
@@ -228,6 +227,14 @@ class Worker:
                 case control.Survey(number):
                     self._channel.post(control.Surveyed(number, self._survey()))
         lifeline.leave(exits.CRASHED)  # the supervisor is gone
+
+    async def _link(self, order: control.Link) -> None:
+        try:
+            frames, side = map(_socket, self._channel.descriptors(order.descriptors))
+        except control.Lacking as exc:  # the other end finds its sockets closed, and tells
+            log.error("worker.not_linked", model=self._model, error=str(exc))
+            return
+        await self._desk.link(frames, side)
 
     def _survey(self) -> msgspec.Raw:
         document = WorkerDocument(
