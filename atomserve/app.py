@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
 
-import msgspec
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
@@ -15,28 +14,24 @@ from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from atomserve.backends.local import ThreadBackend
-from atomserve.backends.runner import Runner
-from atomserve.class_checks import check_config
+from atomserve.backends.prepared import Prepared, prepare
 from atomserve.engine.backend import Backend
 from atomserve.engine.engine import Engine, Watcher
 from atomserve.engine.models import Model
-from atomserve.engine.options import class_options, decide
-from atomserve.errors import AtomError, MethodNotAllowed, NotFound, PluginError
+from atomserve.errors import AtomError, MethodNotAllowed, NotFound
 from atomserve.guard.client import client_of
 from atomserve.guard.guard import Dress, Guard
 from atomserve.guard.resets import reset
-from atomserve.loading import load_class, served_name
 from atomserve.orders import Orders
 from atomserve.plugins import Source, by_name, check_tables
-from atomserve.settings import Cors, ModelSettings, Settings
-from atomserve.signature import Signature, read_contract
+from atomserve.settings import Cors, Settings
+from atomserve.signature import Signature
 from atomserve.surfaces import docs, health, metrics, native, openapi, status
 from atomserve.surfaces.requests import Entry
 from atomserve.surfaces.sessions import SessionEndpoint
 from atomserve.telemetry.counters import Registry
 from atomserve.telemetry.logs import AccessLog
 from atomserve.telemetry.requests import RequestCounts
-from atomserve.wrapper import Wrapper
 
 
 def create(
@@ -55,35 +50,24 @@ def create(
         PluginError: a plugin cannot be imported or validated.
         ConfigError: its configuration does not fit.
     """
-    loaded = [(source, load_class(source, base=Wrapper)) for source in sources]
-    named = by_name((served_name(source, cls), source) for source, cls in loaded)
+    models = [(source, prepare(source, settings)) for source in sources]
+    named = by_name((model.name, source) for source, model in models)
     if not expected:
         check_tables(settings, named)
-    app = App(settings, access, expected=len(loaded) + expected)
-    for source, cls in loaded:
-        name = served_name(source, cls)
-        app.add(name, thread_backend(name, cls, settings))
+    app = App(settings, access, expected=len(models) + expected)
+    for _, model in models:
+        app.add(model.name, thread_backend(model))
     return app
 
 
-def thread_backend(name: str, cls: type[Wrapper], settings: Settings) -> ThreadBackend:
-    """Make the backend that serves ``cls`` as ``name`` here; raises as `create` does."""
-    model = settings.models.get(name, ModelSettings())
-    contract = read_contract(cls, plugin=name)
-    try:
-        options = decide(class_options(cls), settings, model)
-    except msgspec.ValidationError as exc:
-        raise PluginError(f"plugin {name!r}: {cls.__name__}: class attributes: {exc}") from exc
-    check_config(name, model.config, contract.config)
-    return ThreadBackend(
-        partial(Runner, cls, contract, model=name, config=dict(model.config)), options
-    )
+def thread_backend(model: Prepared) -> ThreadBackend:
+    """Make the backend that serves ``model`` in threads of this process."""
+    return ThreadBackend(model.make_runner, model.options)
 
 
 def _load(source: Source, *, settings: Settings) -> tuple[str, Backend]:
-    cls = load_class(source, base=Wrapper)
-    name = served_name(source, cls)
-    return name, thread_backend(name, cls, settings)
+    model = prepare(source, settings)
+    return model.name, thread_backend(model)
 
 
 class App:

@@ -15,6 +15,7 @@ import numpy as np
 from anyio.from_thread import start_blocking_portal
 
 from atomserve.app import App, thread_backend
+from atomserve.backends.prepared import prepare_class
 from atomserve.background import running
 from atomserve.errors import AtomError, NotReady, PluginError, all_errors
 from atomserve.guard.failures import bare
@@ -134,7 +135,7 @@ def in_threads(chosen: Sequence[Chosen], decided: Settings, timeout: float) -> I
     classes = {each.name: each.cls for each in chosen}
     app = App(decided, expected=len(classes))
     for key, cls in classes.items():
-        app.add(key, thread_backend(key, cls, decided))
+        app.add(key, thread_backend(prepare_class(cls, key, decided)))
     listeners = listen(decided.host, 0, processes=1)
     failure: BaseException | None = None
     try:

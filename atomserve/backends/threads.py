@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from queue import SimpleQueue
+from typing import Any
 
 import anyio
 import structlog
 
-from atomserve.backends.runner import Runner
+from atomserve.backends.servable import Servable
 from atomserve.context import current_context
 from atomserve.engine.jobs import Job, Payload
 from atomserve.engine.loops import Mailbox
@@ -55,7 +56,7 @@ class ThreadSlot:
     """
 
     def __init__(
-        self, runner: Runner, options: Options, mailbox: Mailbox, on_room: Callable[[], None]
+        self, runner: Servable, options: Options, mailbox: Mailbox, on_room: Callable[[], None]
     ) -> None:
         self._runner = runner
         self._capacity = options.capacity
@@ -114,6 +115,7 @@ class ThreadSlot:
             way.credit.close()
             if job.items is not None:
                 job.items.close()
+                way.items.put(None)  # once more: whoever has read the end may wait for answers
 
     def start(self) -> None:
         """Start the first thread: it loads, runs the examples and reports in ``life``."""
@@ -197,7 +199,7 @@ class ThreadSlot:
         if job.items is None:
             answers = self._runner.answers(job.payload)
         else:
-            items = way.read(partial(post, job.items.taken))
+            items = Incoming(way.items, partial(post, job.items.taken))
             answers = self._runner.session(items, job.payload.answer)
         try:
             for answer in answers:
@@ -214,10 +216,23 @@ class _Way:
 
     def __init__(self) -> None:
         self.credit = Credit()
-        self.items: SimpleQueue[Payload | None] = SimpleQueue()
+        self.items: SimpleQueue[Any] = SimpleQueue()
 
-    def read(self, taken: Callable[[], None]) -> Iterator[Payload]:
-        """Wait for each item in turn, in the thread."""
-        while (item := self.items.get()) is not None:
-            taken()
+
+class Incoming:
+    """A session's items as its thread reads them."""
+
+    def __init__(self, queue: SimpleQueue[Any], taken: Callable[[], None]) -> None:
+        self._queue = queue
+        self._taken = taken
+        self.put = queue.put
+
+    def __iter__(self) -> Iterator[Payload]:
+        while (item := self.get()) is not None:
             yield item
+
+    def get(self, timeout: float | None = None) -> Any:
+        found = self._queue.get(timeout=timeout)
+        if type(found) is Payload:
+            self._taken()
+        return found
