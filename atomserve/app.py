@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
+from typing import Any
 
+import msgspec
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
@@ -15,18 +17,24 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from atomserve.backends.local import ThreadBackend
 from atomserve.backends.prepared import Prepared, prepare
+from atomserve.backends.processes import ProcessBackend
+from atomserve.codecs.athena.service import DIALECT, Service
 from atomserve.engine.backend import Backend
 from atomserve.engine.engine import Engine, Watcher
 from atomserve.engine.models import Model
 from atomserve.errors import AtomError, MethodNotAllowed, NotFound
 from atomserve.guard.client import client_of
 from atomserve.guard.guard import Dress, Guard
+from atomserve.guard.problems import Refusal
 from atomserve.guard.resets import reset
 from atomserve.orders import Orders
 from atomserve.plugins import Source, by_name, check_tables
 from atomserve.settings import Cors, Settings
 from atomserve.signature import Signature
 from atomserve.surfaces import docs, health, metrics, native, openapi, status
+from atomserve.surfaces.athena.endpoint import AthenaEndpoint
+from atomserve.surfaces.athena.keys import read_keys
+from atomserve.surfaces.athena.sockets import Sockets
 from atomserve.surfaces.requests import Entry
 from atomserve.surfaces.sessions import SessionEndpoint
 from atomserve.telemetry.counters import Registry
@@ -85,6 +93,13 @@ class App:
         self._waits = metrics.waits(registry)
         self._whole = status.Whole(self.engine, registry, lambda: self.in_flight)
         self._endpoints: dict[str, ASGIApp] = {}
+        self._refusals: dict[str, Refusal] = {}
+        self._sockets = Sockets(
+            origins=settings.cors.origins,
+            largest=settings.limits.body,
+            stall=settings.limits.send_stall,
+        )
+        self._keys = read_keys(settings.aiges.keys_file)
         self.orders = Orders(self._whole, add=self.add, load=partial(_load, settings=settings))
         self._others = self._router(settings)
         inner: ASGIApp = self._dispatch
@@ -100,6 +115,7 @@ class App:
             trusted_proxies=settings.trusted_proxies,
             reset=reset,
             dress=dress,
+            refusals=self._refusals,
         )
         metrics.watch(registry, self.engine, self._guard, access)
 
@@ -107,6 +123,8 @@ class App:
         """Serve one more model."""
         settings = self._settings
         model = self.engine.add(name, backend)
+        if isinstance(backend, ProcessBackend):  # threads run wrappers of our own kind alone
+            self._speak(model, backend.signature.dialects)
         model.waited = self._waits.child(name).observe
         path = f"{settings.prefix}/v1/models/{name}"
         self._endpoints[f"{path}/predict"] = native.Predict(
@@ -119,6 +137,16 @@ class App:
             stall=settings.limits.send_stall,
         )
         return model
+
+    def _speak(self, model: Model, dialects: dict[str, Any]) -> None:
+        """Let ``model`` be asked in the dialects that it speaks, too."""
+        if DIALECT not in dialects:
+            return
+        service = msgspec.convert(dialects[DIALECT], Service)
+        path = f"{self._settings.prefix}{service.path}"
+        endpoint = AthenaEndpoint(Entry(model, path), service, self._sockets, self._keys)
+        self._endpoints.setdefault(path, endpoint)
+        self._refusals.setdefault(path, endpoint.refusal())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -165,6 +193,7 @@ class App:
     def begin_drain(self) -> None:
         """Answer not ready from now on, and ask clients to close their connections."""
         self.engine.draining = True
+        self._sockets.drain()
         self._guard.draining = True
 
     def abort(self) -> None:

@@ -55,10 +55,11 @@ class Entry:
         return stream
 
     def session(self, payload: Payload, raw: RawFields, client: Client) -> Session:
-        """Begin a session of a handshake's ``raw`` header fields; otherwise as `call`."""
-        session = self.model.session(payload, self._context(raw, client))
-        client.on_gone(session.abandon)
-        return session
+        """Begin a session of a handshake's ``raw`` header fields, which the caller ends.
+
+        Otherwise as `call`.
+        """
+        return self.model.session(payload, self._context(raw, client))
 
     def _context(self, raw: RawFields, client: Client) -> Context:
         headers = RawHeaders(raw)
