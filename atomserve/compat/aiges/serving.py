@@ -26,6 +26,8 @@ from atomserve.settings import AigesSettings, ModelSettings, Settings
 TIMEOUT = 120.0
 """Seconds that upstream waits for a single request."""
 READ_TIMEOUT, SESSION_TIMEOUT = 15.0, 180.0
+MARGIN = 2.0
+"""Seconds by which the surface, which can tell an Athena client more, ends a session earlier."""
 MOST_THREADS = 256
 """Of one copy; upstream's sample of 1000 licences is not meant as a number of threads."""
 ROUTE = "/v1/private/"
@@ -124,5 +126,5 @@ def _wanted(wrapper: Loaded, service: Service) -> dict[str, Any]:
     if config.licences is not None:
         wanted["capacity"] = min(config.licences, MOST_THREADS)
     if service.stream:
-        wanted["stream_timeout"] = service.session_timeout
+        wanted["stream_timeout"] = service.session_timeout + MARGIN
     return wanted

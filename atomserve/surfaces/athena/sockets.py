@@ -11,12 +11,13 @@ import anyio
 import anyio.abc
 from starlette.types import Message, Receive, Scope, Send
 
-from atomserve.codecs.athena.errors import failure_of
+from atomserve.codecs.athena.codes import SESSION_TIMEOUT
+from atomserve.codecs.athena.errors import failure, failure_of
 from atomserve.codecs.athena.service import Said, Service, pack, read_told
 from atomserve.context import RawHeaders
 from atomserve.engine.calls import Session
 from atomserve.engine.jobs import Payload
-from atomserve.errors import Abandoned, AtomError
+from atomserve.errors import Abandoned, AtomError, DeadlineExceeded
 from atomserve.guard.client import Client, ClientGone, client_of
 from atomserve.surfaces.athena.sessions import AthenaSession
 from atomserve.surfaces.athena.signing import Signed, check_app
@@ -225,7 +226,9 @@ class _Socket:
             except AtomError as exc:
                 if not isinstance(exc, Abandoned):
                     self._client.code = exc.code
-                steps = self._machine.fail(sid, failure_of(exc))
+                late = isinstance(exc, DeadlineExceeded)
+                what = failure(SESSION_TIMEOUT) if late else failure_of(exc)
+                steps = self._machine.fail(sid, what)
             async with self._lock:
                 await self._take(steps)
 
