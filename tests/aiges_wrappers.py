@@ -247,14 +247,37 @@ class Wrapper(WrapperBase):
 """
 )
 
-TEXTS = {"middle": MIDDLE, "old": OLD, "new": NEW, "later": LATER}
+VIEWER = (
+    COMMON
+    + """
+class PictureRequest(object):
+    input1 = ImageBodyField(key="picture", path="")
 
 
-def write(folder: Path, name: str, *, toml: str = "") -> Path:
+class Wrapper(WrapperBase):
+    serviceId = "viewer"
+    requestCls = PictureRequest()
+    responseCls = UserResponse()
+
+    def wrapperInit(self, config):
+        return 0
+
+    def wrapperOnceExec(self, params, reqData):
+        node = reqData.get("picture")
+        view = node.get_data()
+        assert node.data == view.tobytes()
+        return piece(f"{type(view).__name__} {node.len} {type(node.data).__name__}")
+"""
+)
+
+TEXTS = {"middle": MIDDLE, "old": OLD, "new": NEW, "later": LATER, "viewer": VIEWER}
+
+
+def write(folder: Path, name: str, *, text: str = "", toml: str = "") -> Path:
     """Write the wrapper called ``name`` into a folder of its own, and return that."""
     own = folder / name
     own.mkdir()
-    (own / "wrapper.py").write_text(TEXTS[name])
+    (own / "wrapper.py").write_text(text or TEXTS[name])
     if toml:
         (own / "aiges.toml").write_text(toml)
     return own

@@ -20,6 +20,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from atomserve.surfaces.athena.signing import signature
+from atomserve.testing import serve
 
 PATH = "/v1/private/middle"
 SETTINGS = """
@@ -136,6 +137,44 @@ def test_a_websocket_has_to_be_signed_too(server: live.Live) -> None:
         assert hear(socket)["header"]["code"] == 10313
         with pytest.raises(ConnectionClosed):
             hear(socket)
+
+
+@pytest.mark.parametrize(
+    ("spec", "flags", "words"),
+    [
+        ("aiges:./nowhere", (), "no file or folder"),
+        ("aiges:./broken.py", (), "cannot be imported: ValueError: not today"),
+        ("aiges:./middle", ("--executor", "thread"), "runs in a process of its own"),
+        ("aigis:./middle", (), "no loader"),
+    ],
+)
+def test_what_cannot_be_served_is_one_line_and_exit_code_2(
+    tmp_path: Path, spec: str, flags: tuple[str, ...], words: str
+) -> None:
+    aiges_wrappers.write(tmp_path, "middle")
+    (tmp_path / "broken.py").write_text("raise ValueError('not today')")
+    with live.running(tmp_path, "--plugins", spec, *flags) as running:
+        assert running.wait() == 2
+        (line,) = (each for each in running.logged if not each.startswith("{"))
+        assert words in line
+
+
+def test_a_wrapper_that_refuses_to_begin_is_a_failed_model(tmp_path: Path) -> None:
+    own = aiges_wrappers.write(tmp_path, "middle")
+    source = (own / "wrapper.py").read_text()
+    (own / "wrapper.py").write_text(source.replace("        return 0", "        return 7", 1))
+    with live.running(tmp_path, "--plugins", "aiges:./middle") as running:
+        line = running.await_line(lambda each: "wrapperInit refused" in each)
+        assert "user error;code=7" in line
+
+
+def test_a_test_may_serve_a_wrapper_by_its_loader(tmp_path: Path) -> None:
+    own = aiges_wrappers.write(tmp_path, "middle")
+    with serve(f"renamed=aiges:{own}", executor="process") as client:
+        assert client.call("renamed", text="hello") == {"result": "HELLO"}
+        assert told(ask(client, "hello", model="renamed")) == "HELLO"
+    with pytest.raises(ValueError, match="process of its own"), serve(f"aiges:{own}"):
+        pass
 
 
 @pytest.mark.timeout(60)

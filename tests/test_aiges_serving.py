@@ -13,6 +13,7 @@ import aiges_wrappers
 import httpx2
 import live
 import pytest
+from aiges_wrappers import MIDDLE, OLD
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -37,10 +38,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[live.Live]:
     names = list(aiges_wrappers.TEXTS)
     for name in names:
         aiges_wrappers.write(folder, name, toml=TOML if name == "middle" else "")
-    aiges_wrappers.TEXTS["quick"] = aiges_wrappers.MIDDLE.replace('"middle"', '"quick"')
-    aiges_wrappers.write(folder, "quick", toml=QUICK)
-    aiges_wrappers.TEXTS["streamer"] = aiges_wrappers.OLD.replace("def wrapperOnceExec", "def _")
-    aiges_wrappers.write(folder, "streamer")
+    aiges_wrappers.write(folder, "quick", text=MIDDLE.replace('"middle"', '"quick"'), toml=QUICK)
+    aiges_wrappers.write(folder, "streamer", text=OLD.replace("def wrapperOnceExec", "def _"))
     plugins = ",".join(f"aiges:./{name}" for name in (*names, "quick", "streamer"))
     toml = """
 drain_delay = 0
@@ -259,6 +258,11 @@ def test_a_thousand_failures_leak_no_licence(client: httpx2.Client) -> None:
     assert told(ask(client, "hello", model="quick")) == "HELLO"
 
 
+def test_a_large_request_and_its_answer_pass_through_shared_memory(client: httpx2.Client) -> None:
+    text = "large " * 60_000
+    assert told(ask(client, text)) == text.upper()
+
+
 # The native surface.
 
 
@@ -351,6 +355,23 @@ def test_results_of_foreign_threads_find_their_session_by_its_handle(server: liv
         say(socket, "thread 2", 2)
         second = hear(socket)["payload"]["result"]["text"]
         assert [base64.b64decode(each) for each in (first, second)] == [b"THREAD 1", b"THREAD 2"]
+
+
+def test_large_frames_pass_in_both_directions(server: live.Live) -> None:
+    text = "large " * 60_000
+    with connect(f"ws://127.0.0.1:{server.port}/v1/private/middle", max_size=None) as socket:
+        for number in range(5):
+            say(socket, text, 2 if number == 4 else min(number, 1))
+        hear(socket)
+        for _ in range(5):
+            block = hear(socket)["payload"]["result"]
+            assert base64.b64decode(block["text"]).decode() == text.upper()
+
+
+def test_what_a_file_holds_is_a_view_of_shared_memory(client: httpx2.Client) -> None:
+    data = bytes(range(256)) * 1024
+    answer = client.post("/v1/models/viewer/predict", files={"picture": data})
+    assert answer.json() == {"result": f"memoryview {len(data)} bytes"}
 
 
 def test_a_client_that_leaves_ends_its_session(server: live.Live) -> None:

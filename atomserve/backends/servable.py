@@ -16,7 +16,7 @@ class Inlet(Protocol):
     def __iter__(self) -> Iterator[Payload]:
         """Wait for each item in turn, until the last."""
 
-    def get(self, timeout: float | None = None) -> Any:
+    def get(self, *, timeout: float | None = None) -> Any:
         """Wait for the next item, or for what was `put`; None after the last item.
 
         A None may come more than once: also when nobody waits for answers any more.
@@ -25,7 +25,7 @@ class Inlet(Protocol):
             queue.Empty: there was nothing within ``timeout`` seconds.
         """
 
-    def put(self, thing: object) -> None:
+    def put(self, thing: Any, /) -> None:
         """Let `get` return ``thing`` in its turn; never blocks, and any thread may call it."""
 
 

@@ -232,7 +232,7 @@ class Incoming:
         while (item := self.get()) is not None:
             yield item
 
-    def get(self, timeout: float | None = None) -> Any:
+    def get(self, *, timeout: float | None = None) -> Any:
         found = self._queue.get(timeout=timeout)
         if type(found) is Payload:
             self._taken()

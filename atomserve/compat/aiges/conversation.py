@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
-from queue import Empty, SimpleQueue
-from typing import Any, NamedTuple
+from queue import Empty
+from typing import Any, NamedTuple, Protocol
 
-from atomserve.backends.servable import Inlet
 from atomserve.codecs.athena.nodes import BEGIN, CONTINUE, END, ONCE, Node
 from atomserve.codecs.athena.service import Said, Told
 from atomserve.compat.aiges.asked import Asked, data_list
@@ -25,6 +24,16 @@ MOST_UNREAD = 4096
 LAST = (END, ONCE)
 
 
+class Mail(Protocol):
+    """What a session's client and its wrapper say, in one queue."""
+
+    def get(self, *, timeout: float | None = None) -> Any:
+        """Return what comes next: an item, what was `put`, None; or raise `queue.Empty`."""
+
+    def put(self, thing: Any, /) -> None:
+        """Add what the wrapper says."""
+
+
 class _Result(NamedTuple):
     """What the wrapper called back."""
 
@@ -38,7 +47,7 @@ class Conversation:
     back ends the reading.
     """
 
-    def __init__(self, calls: Calls, inlet: Inlet, read: Callable[[Payload], Said]) -> None:
+    def __init__(self, calls: Calls, inlet: Mail, read: Callable[[Payload], Said]) -> None:
         self._calls = calls
         self._inlet = inlet
         self._read = read
@@ -132,7 +141,7 @@ class Conversation:
         if self._reading:
             wait = max(0.0, min(self._next_read - time.monotonic(), LOOK))
         try:
-            return self._inlet.get(wait)
+            return self._inlet.get(timeout=wait)
         except Empty:
             return Empty
 
@@ -170,24 +179,6 @@ class Conversation:
         except NotImplementedError:  # a method that is there for the look of it
             self._reading = False
             return None
-
-
-def single(payload: Payload) -> Inlet:
-    """Return what a session reads whose client says one thing alone."""
-    return _Single(payload)
-
-
-class _Single:
-    def __init__(self, payload: Payload) -> None:
-        self._queue: SimpleQueue[Any] = SimpleQueue()
-        self.put = self._queue.put
-        self.put(payload)
-
-    def __iter__(self) -> Any:
-        raise NotImplementedError
-
-    def get(self, timeout: float | None = None) -> Any:
-        return self._queue.get(timeout=timeout)
 
 
 def _ends(nodes: list[Node]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
+from queue import SimpleQueue
 from typing import Any
 from uuid import uuid4
 
@@ -19,7 +20,7 @@ from atomserve.codecs.athena.service import DIALECT, Said, Service, Told, pack
 from atomserve.compat.aiges.asked import Reader
 from atomserve.compat.aiges.calls import Calls
 from atomserve.compat.aiges.contract import Described
-from atomserve.compat.aiges.conversation import Conversation, single
+from atomserve.compat.aiges.conversation import Conversation
 from atomserve.compat.aiges.loader import Loaded
 from atomserve.compat.aiges.parameters import Parameters
 from atomserve.compat.aiges.sessions import SessionManager
@@ -121,7 +122,9 @@ class AigesRunner:
 
     def answers(self, payload: Payload) -> Generator[Answer]:
         """Answer one request of a stream wrapper, as a session of one item."""
-        talk = Conversation(self._ready(), single(payload), self._read_single)
+        items: SimpleQueue[Any] = SimpleQueue()
+        items.put(payload)
+        talk = Conversation(self._ready(), items, self._read_single)
         yield from self._each(talk, payload.answer)
 
     def session(self, items: Inlet, form: AnswerForm) -> Generator[Answer]:
