@@ -65,6 +65,7 @@ class ThreadSlot:
         self._hops: SimpleQueue[Sequence[Job] | None] = SimpleQueue()
         self._idle = 0
         self._late = 1.0  # Share of recent jobs over SHORT; a slot starts as a slow one.
+        self._streams = False
         self._ways: dict[Job, _Way] = {}
         self.life = Life(mailbox)
         name = f"atomserve {runner.model}"
@@ -90,8 +91,8 @@ class ThreadSlot:
 
     @property
     def quick(self) -> bool:
-        """Jobs are so short that several share a hop."""
-        return self._late < RARELY
+        """Jobs are so short that several share a hop; none may wait behind a stream."""
+        return self._late < RARELY and not self._streams
 
     def run(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
@@ -104,6 +105,7 @@ class ThreadSlot:
             self._hops.put(jobs[start : start + each])
 
     def _prepare_stream(self, job: Job) -> None:
+        self._streams = True
         way = self._ways[job] = _Way()
         job.consumed = way.credit.earn
         if job.items is not None:
@@ -191,8 +193,7 @@ class ThreadSlot:
             post(reply.fail, AtomError("an internal error; it is in the log"))
         finally:
             current_context.reset(token)
-        # Behind a stream no other job may wait in the same hop, however short it was.
-        late = job.takes != "call" or time.monotonic() - started > SHORT
+        late = time.monotonic() - started > SHORT
         self._late += (late - self._late) / 32
 
     def _stream(self, job: Job) -> None:

@@ -58,7 +58,7 @@ def complaint(field: Any, text: str) -> str:
     if field.data_type == "boolean":
         return "" if text.lower() in _BOOLEANS else "expected true or false"
     if field.data_type == "string":
-        return _beyond(len(text), field, ("min_length", "max_length"), "length ")
+        return _beyond(len(text), field, ("min_length", "max_length"), "a length of ")
     try:
         number = int(text) if field.data_type == "integer" else float(text)
     except ValueError:
@@ -69,7 +69,7 @@ def complaint(field: Any, text: str) -> str:
 def _beyond(found: float, field: Any, names: tuple[str, str], what: str) -> str:
     least, most = (getattr(field, name, None) for name in names)
     if least is not None and found < least:
-        return f"expected {what}of at least {least}"
+        return f"expected {what}at least {least}"
     if most is not None and not found <= most:
-        return f"expected {what}of at most {most}"
+        return f"expected {what}at most {most}"
     return ""
