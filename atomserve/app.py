@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
@@ -40,6 +40,9 @@ from atomserve.surfaces.sessions import SessionEndpoint
 from atomserve.telemetry.counters import Registry
 from atomserve.telemetry.logs import AccessLog
 from atomserve.telemetry.requests import RequestCounts
+
+EXPOSED = ("X-Request-ID", "Retry-After", "RateLimit", "RateLimit-Policy", "Cache-Status")
+"""Header fields of answers that pages of other origins may read."""
 
 
 def create(
@@ -123,28 +126,29 @@ class App:
         """Serve one more model."""
         settings = self._settings
         model = self.engine.add(name, backend)
-        if isinstance(backend, ProcessBackend):  # threads run wrappers of our own kind alone
-            self._speak(model, backend.signature.dialects)
         model.waited = self._waits.child(name).observe
         path = f"{settings.prefix}/v1/models/{name}"
+        entry = partial(Entry, model, tenant_header=settings.tenant_header or "")
+        if isinstance(backend, ProcessBackend):  # threads run wrappers of our own kind alone
+            self._speak(entry, backend.signature.dialects)
         self._endpoints[f"{path}/predict"] = native.Predict(
-            Entry(model, f"{path}/predict"), silence=settings.event_silence
+            entry(f"{path}/predict"), silence=settings.event_silence
         )
         self._endpoints[f"{path}/session"] = SessionEndpoint(
-            Entry(model, f"{path}/session"),
+            entry(f"{path}/session"),
             origins=settings.cors.origins,
             largest=settings.limits.body,
             stall=settings.limits.send_stall,
         )
         return model
 
-    def _speak(self, model: Model, dialects: dict[str, Any]) -> None:
-        """Let ``model`` be asked in the dialects that it speaks, too."""
+    def _speak(self, entry: Callable[[str], Entry], dialects: dict[str, Any]) -> None:
+        """Let a model be asked in the dialects that it speaks, too; ``entry`` makes a way in."""
         if DIALECT not in dialects:
             return
         service = msgspec.convert(dialects[DIALECT], Service)
         path = f"{self._settings.prefix}{service.path}"
-        endpoint = AthenaEndpoint(Entry(model, path), service, self._sockets, self._keys)
+        endpoint = AthenaEndpoint(entry(path), service, self._sockets, self._keys)
         self._endpoints.setdefault(path, endpoint)
         self._refusals.setdefault(path, endpoint.refusal())
 
@@ -244,7 +248,7 @@ def _with_cors(app: ASGIApp, cors: Cors) -> CORSMiddleware:
         allow_headers=cors.headers,
         allow_credentials=cors.credentials,
         max_age=cors.max_age,
-        expose_headers=("X-Request-ID", "Retry-After"),
+        expose_headers=EXPOSED,
     )
 
 

@@ -61,6 +61,28 @@ class Killer:
 # Killed workers.
 
 
+@pytest.mark.timeout(60)
+def test_of_a_batch_that_kills_its_worker_only_the_guilty_request_fails(
+    tmp_path: Path, beside: ThreadPoolExecutor
+) -> None:
+    with ThreadPoolExecutor(40) as clients, faulty(tmp_path, {"it": "FaultBatch"}) as it:
+        it.await_workers("it", 1)
+        # While this one runs, the others come together, and make one batch.
+        first = clients.submit(it.ask, "it", input=1000)
+        time.sleep(0.05)
+        wanted = [*range(31), -1]
+        asked = [clients.submit(it.ask, "it", input=number) for number in wanted]
+        answers = [each.result() for each in asked]
+        assert first.result().status == 200
+        assert [each.json() for each in answers[:31]] == list(range(31))
+        assert (answers[31].status, answers[31].code) == (500, "poison_request")
+        assert len(it.deaths()) == 3
+        again = it.ask("it", input=-1)
+        assert (again.status, again.code) == (500, "poison_request")
+        assert len(it.deaths()) == 3
+        assert it.ask("it", input=5).json() == 5
+
+
 @pytest.mark.timeout(90)
 @pytest.mark.parametrize("idempotent", [False, True])
 def test_f01_of_10_000_requests_three_killed_workers_lose_none(

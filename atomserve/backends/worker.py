@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import anyio
 import msgspec
+import structlog
 
 from atomserve import control, exits, lifeline
 from atomserve.engine.options import Options
@@ -27,6 +28,8 @@ from atomserve.telemetry.vitals import resident
 
 if TYPE_CHECKING:
     from atomserve.backends.servable import Servable
+
+log = structlog.get_logger("atomserve.backends")
 
 LIBRARY_THREADS = (
     "OMP_NUM_THREADS",
@@ -141,7 +144,14 @@ class Worker:
         from atomserve.engine.loops import Mailbox
 
         self._gone = anyio.Event()
-        self._desk = Desk(self._model, self._over, self._check_end, whole=self._runner.batches)
+        self._desk = Desk(
+            self._model,
+            self._options,
+            self._over,
+            self._check_end,
+            self._hung,
+            whole=self._runner.batches,
+        )
         self._slot = open_slot(self._runner, self._options, Mailbox(), self._desk.turn.ask)
         self._desk.begin(self._slot)
         async with anyio.create_task_group() as tasks:
@@ -184,7 +194,7 @@ class Worker:
         document = WorkerDocument(
             requests=self._served,
             busy=self._slot.busy,
-            answer_bytes=sum(counter.answer_bytes for counter in self._desk.counters),
+            answer_bytes=sum(caller.answer_bytes for caller in self._desk.callers),
         )
         return msgspec.Raw(msgspec.json.encode(document))
 
@@ -198,8 +208,14 @@ class Worker:
             self._channel.post(control.Tired(reason))
         self._check_end()
 
+    def _hung(self) -> None:
+        """End, since nobody else would end this worker; it says where it hangs before."""
+        log.error("worker.hung", model=self._model, pid=os.getpid())
+        faulthandler.dump_traceback(file=2)
+        lifeline.leave(exits.CRASHED)
+
     def _check_end(self) -> None:
-        if self._retired and not self._desk.counters:
+        if self._retired and not self._desk.callers:
             self._gone.set()
 
     def _tiredness(self) -> str:

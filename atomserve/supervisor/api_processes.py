@@ -141,7 +141,7 @@ class ApiProcesses:
         child.post(control.Configure(self._settings, self.sources, fds, os.getpid(), self.expected))
         self.running[index] = child
         self._emit(Started(index, child.pid))
-        self._owner.introduce(index, child)
+        self._owner.introduce(child)
         try:
             await child.attend(partial(self._hear, index, child))
         finally:
@@ -185,7 +185,7 @@ class ApiProcesses:
 class Owner(Protocol):
     """What `ApiProcesses` asks of whoever runs it."""
 
-    def introduce(self, index: int, child: Child) -> None:
+    def introduce(self, child: Child) -> None:
         """Tell a new API process what happened before it came."""
 
     def hear(self, child: Child, message: control.Report) -> None:

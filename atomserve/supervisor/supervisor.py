@@ -142,10 +142,10 @@ class Supervisor:
         self._emit(Drained(self._apis.aborted))
         return self._exit_code
 
-    def introduce(self, index: int, child: Child) -> None:
+    def introduce(self, child: Child) -> None:
         """Tell a new API process what workers serve, and link it to them."""
         for group in self._groups:
-            group.introduce(index, child)
+            group.introduce(child)
         child.post(control.Serve())
 
     def hear(self, child: Child, message: control.Report) -> None:

@@ -98,11 +98,11 @@ class WorkerGroup:
         async with anyio.create_task_group() as self._tasks:
             self._tasks.start_soon(self._keep, self.seats[0])
 
-    def introduce(self, index: int, child: Child) -> None:
+    def introduce(self, child: Child) -> None:
         """Tell a new API process all that the others know."""
         self.standing.repeat_offer(child)
         for seat in self.seats:
-            self._link(seat, index, child)
+            self._link(seat, child)
         self.standing.repeat_state(child)
 
     def condemn(self, message: control.Condemned) -> None:
@@ -130,8 +130,8 @@ class WorkerGroup:
         """Keep a worker in ``seat``, one after another."""
         while (worker := self._spare.take(seat) or await self._load(seat.deal)) is not None:
             old = seat.give(worker)
-            for index, child in self._apis.running.items():
-                self._link(seat, index, child)
+            for child in self._apis.running.values():
+                self._link(seat, child)
             self._tell_state()
             if old is not None and old is self._recycling:
                 self._tasks.start_soon(self._retire, old)
@@ -219,8 +219,8 @@ class WorkerGroup:
             self._tasks.start_soon(self._keep, self.seats[index])
         return True
 
-    def _link(self, seat: Seat, index: int, child: Child) -> None:
-        """Connect the worker in ``seat`` with API process ``index``."""
+    def _link(self, seat: Seat, child: Child) -> None:
+        """Connect the worker in ``seat`` with an API process."""
         worker = seat.worker
         if worker is None or not worker.serving:
             return

@@ -60,7 +60,7 @@ def watch(registry: Registry, engine: Engine, guard: Guard, access: AccessLog | 
         "atomserve_queue_limit",
         "Jobs that may wait for a slot.",
         "model",
-        read=each(lambda model: model.options.queue_size),
+        read=each(lambda model: model.options.places),
     )
     registry.watch(
         "atomserve_jobs_running",

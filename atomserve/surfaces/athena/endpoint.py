@@ -16,6 +16,7 @@ from atomserve.codecs.athena.service import DIALECT, Ask, Service, write_ask
 from atomserve.context import RawHeaders
 from atomserve.engine.jobs import Payload
 from atomserve.errors import AtomError, BadRequest, MethodNotAllowed
+from atomserve.guard.client import client_of
 from atomserve.guard.problems import Answer, Refusal, headers_of
 from atomserve.signature import Signature
 from atomserve.surfaces.athena.signing import Asked, Key, Signed, Unsigned, check_signature, refused
@@ -58,7 +59,8 @@ class AthenaEndpoint:
         ask = Ask(sid, signed.app_id, signed.digest)
         payload = Payload(form="athena", answer="athena", query=write_ask(ask))
         payload.body = await read_body(receive, head.length, self._entry.model.sink)
-        await send_answer(send, await self._entry.call(payload, head, client).answer())
+        call = self._entry.call(payload, head, client)
+        await send_answer(send, await call.answer(), call.headers)
         return None
 
     def refusal(self, sid: str = "") -> Refusal:
@@ -75,7 +77,7 @@ class AthenaEndpoint:
             path = raw.partition(b"?")[0].decode("latin-1")
             asked = Asked(method, path, query, _with_host(headers))
             signed = check_signature(asked, self._keys, time.time())
-        signature = self._entry.model.check()
+        signature = self._entry.model.check(client_of(scope).tenant)
         if signature is not self._known:
             self._known = signature
             self._service = msgspec.convert(signature.dialects[DIALECT], Service)
