@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
+from typing import Any
 
 import msgspec
 from starlette.datastructures import Headers
@@ -15,28 +16,30 @@ from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from atomserve.backends.local import ThreadBackend
-from atomserve.backends.runner import Runner
-from atomserve.class_checks import check_config
+from atomserve.backends.prepared import Prepared, prepare
+from atomserve.backends.processes import ProcessBackend
+from atomserve.codecs.athena.service import DIALECT, Service
 from atomserve.engine.backend import Backend
 from atomserve.engine.engine import Engine, Watcher
 from atomserve.engine.models import Model
-from atomserve.engine.options import class_options, decide
-from atomserve.errors import AtomError, MethodNotAllowed, NotFound, PluginError
+from atomserve.errors import AtomError, MethodNotAllowed, NotFound
 from atomserve.guard.client import client_of
 from atomserve.guard.guard import Dress, Guard
+from atomserve.guard.problems import Refusal
 from atomserve.guard.resets import reset
-from atomserve.loading import load_class, served_name
 from atomserve.orders import Orders
 from atomserve.plugins import Source, by_name, check_tables
-from atomserve.settings import Cors, ModelSettings, Settings
-from atomserve.signature import Signature, read_contract
+from atomserve.settings import Cors, Settings
+from atomserve.signature import Signature
 from atomserve.surfaces import docs, health, metrics, native, openapi, status
+from atomserve.surfaces.athena.endpoint import AthenaEndpoint
+from atomserve.surfaces.athena.keys import read_keys
+from atomserve.surfaces.athena.sockets import Sockets
 from atomserve.surfaces.requests import Entry
 from atomserve.surfaces.sessions import SessionEndpoint
 from atomserve.telemetry.counters import Registry
 from atomserve.telemetry.logs import AccessLog
 from atomserve.telemetry.requests import RequestCounts
-from atomserve.wrapper import Wrapper
 
 EXPOSED = ("X-Request-ID", "Retry-After", "RateLimit", "RateLimit-Policy", "Cache-Status")
 """Header fields of answers that pages of other origins may read."""
@@ -58,35 +61,24 @@ def create(
         PluginError: a plugin cannot be imported or validated.
         ConfigError: its configuration does not fit.
     """
-    loaded = [(source, load_class(source, base=Wrapper)) for source in sources]
-    named = by_name((served_name(source, cls), source) for source, cls in loaded)
+    models = [(source, prepare(source, settings)) for source in sources]
+    named = by_name((model.name, source) for source, model in models)
     if not expected:
         check_tables(settings, named)
-    app = App(settings, access, expected=len(loaded) + expected)
-    for source, cls in loaded:
-        name = served_name(source, cls)
-        app.add(name, thread_backend(name, cls, settings))
+    app = App(settings, access, expected=len(models) + expected)
+    for _, model in models:
+        app.add(model.name, thread_backend(model))
     return app
 
 
-def thread_backend(name: str, cls: type[Wrapper], settings: Settings) -> ThreadBackend:
-    """Make the backend that serves ``cls`` as ``name`` here; raises as `create` does."""
-    model = settings.models.get(name, ModelSettings())
-    contract = read_contract(cls, plugin=name)
-    try:
-        options = decide(class_options(cls), settings, model)
-    except msgspec.ValidationError as exc:
-        raise PluginError(f"plugin {name!r}: {cls.__name__}: class attributes: {exc}") from exc
-    check_config(name, model.config, contract.config)
-    return ThreadBackend(
-        partial(Runner, cls, contract, model=name, config=dict(model.config)), options
-    )
+def thread_backend(model: Prepared) -> ThreadBackend:
+    """Make the backend that serves ``model`` in threads of this process."""
+    return ThreadBackend(model.make_runner, model.options)
 
 
 def _load(source: Source, *, settings: Settings) -> tuple[str, Backend]:
-    cls = load_class(source, base=Wrapper)
-    name = served_name(source, cls)
-    return name, thread_backend(name, cls, settings)
+    model = prepare(source, settings)
+    return model.name, thread_backend(model)
 
 
 class App:
@@ -104,6 +96,13 @@ class App:
         self._waits = metrics.waits(registry)
         self._whole = status.Whole(self.engine, registry, lambda: self.in_flight)
         self._endpoints: dict[str, ASGIApp] = {}
+        self._refusals: dict[str, Refusal] = {}
+        self._sockets = Sockets(
+            origins=settings.cors.origins,
+            largest=settings.limits.body,
+            stall=settings.limits.send_stall,
+        )
+        self._keys = read_keys(settings.aiges.keys_file)
         self.orders = Orders(self._whole, add=self.add, load=partial(_load, settings=settings))
         self._others = self._router(settings)
         inner: ASGIApp = self._dispatch
@@ -119,6 +118,7 @@ class App:
             trusted_proxies=settings.trusted_proxies,
             reset=reset,
             dress=dress,
+            refusals=self._refusals,
         )
         metrics.watch(registry, self.engine, self._guard, access)
 
@@ -129,6 +129,8 @@ class App:
         model.waited = self._waits.child(name).observe
         path = f"{settings.prefix}/v1/models/{name}"
         entry = partial(Entry, model, tenant_header=settings.tenant_header or "")
+        if isinstance(backend, ProcessBackend):  # threads run wrappers of our own kind alone
+            self._speak(entry, backend.signature.dialects)
         self._endpoints[f"{path}/predict"] = native.Predict(
             entry(f"{path}/predict"), silence=settings.event_silence
         )
@@ -139,6 +141,16 @@ class App:
             stall=settings.limits.send_stall,
         )
         return model
+
+    def _speak(self, entry: Callable[[str], Entry], dialects: dict[str, Any]) -> None:
+        """Let a model be asked in the dialects that it speaks, too; ``entry`` makes a way in."""
+        if DIALECT not in dialects:
+            return
+        service = msgspec.convert(dialects[DIALECT], Service)
+        path = f"{self._settings.prefix}{service.path}"
+        endpoint = AthenaEndpoint(entry(path), service, self._sockets, self._keys)
+        self._endpoints.setdefault(path, endpoint)
+        self._refusals.setdefault(path, endpoint.refusal())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -185,6 +197,7 @@ class App:
     def begin_drain(self) -> None:
         """Answer not ready from now on, and ask clients to close their connections."""
         self.engine.draining = True
+        self._sockets.drain()
         self._guard.draining = True
 
     def abort(self) -> None:

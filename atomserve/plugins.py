@@ -17,6 +17,8 @@ from atomserve.settings import MODEL_NAME, Settings
 
 PLUGINS = "atomserve.plugins"
 LOADERS = "atomserve.loaders"
+OWN_LOADERS = {"aiges": "atomserve.compat.aiges.serving:prepare"}
+"""Loaders that are always there."""
 
 _FILE = re.compile(r"(?P<path>.+\.py)(:(?P<attribute>[^\W\d]\w*))?")
 _CLASS = re.compile(r"(?P<module>[^\W\d]\w*(\.[^\W\d]\w*)*):(?P<attribute>[^\W\d]\w*(\.\w+)*)")
@@ -81,6 +83,11 @@ def installed(group: str = PLUGINS) -> list[Installed]:
         )
         for row in rows
     ]
+
+
+def loaders() -> dict[str, str]:
+    """Return where each loader lies, by its name."""
+    return {row.name: row.value for row in installed(LOADERS)} | OWN_LOADERS
 
 
 def resolve(

@@ -97,6 +97,48 @@ class Cors(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     ] = 600
 
 
+class AigesSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How AIGES wrappers are served, and how their clients are spoken to."""
+
+    text: Annotated[
+        Literal["raw", "base64", "gateway"] | None,
+        Meta(
+            description="How text is written in Athena answers; unset is raw over HTTP and base64 "
+            "over WebSockets. `gateway` is base64, but JSON where the client asks for it."
+        ),
+    ] = None
+    text_in: Annotated[
+        Literal["base64", "raw"], Meta(description="How Athena clients write text.")
+    ] = "base64"
+    strict_accepts: Annotated[
+        bool, Meta(description="Whether Athena clients get only the outputs that they name.")
+    ] = False
+    statuses: Annotated[
+        Literal["compatible", "native"],
+        Meta(
+            description="Whether Athena failures have HTTP status 500 and close code 1000 always, "
+            "or those that say what happened."
+        ),
+    ] = "compatible"
+    validate: Annotated[
+        Literal["off", "warn", "strict"],
+        Meta(description="What becomes of parameters that do not fit the wrapper's fields."),
+    ] = "warn"
+    keys_file: Annotated[
+        NotEmpty | None,
+        Meta(
+            description="JSON file of the keys that Athena requests must be signed with: "
+            '`{"API_KEY": {"secret": "...", "app_id": "..."}}`.'
+        ),
+    ] = None
+    prefer_real: Annotated[
+        bool, Meta(description="Whether PyPI's `aiges` is used where it is installed.")
+    ] = False
+    c_len: Annotated[
+        bool, Meta(description="Whether a result's `len` cuts its data, as the C++ loader does.")
+    ] = False
+
+
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the operator says of one model; the wrapper's class attributes decide the rest."""
 
@@ -296,6 +338,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             'rate = "100/s", share = 0.5}`; `*` stands for all that are not named.'
         ),
     ] = {}
+    aiges: AigesSettings = AigesSettings()
     models: dict[ModelName, ModelSettings] = {}
 
 

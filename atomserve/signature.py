@@ -82,6 +82,15 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
     version: str = "1"
     examples: tuple[dict[str, Any], ...] = ()
     """Inputs of the examples in their JSON form."""
+    sessions: bool = False
+    """Takes sessions beside what ``takes`` says; an item has the same inputs as a request."""
+    dialects: dict[str, dict[str, Any]] = {}
+    """Other protocols that it may be asked by, each with what its surface has to know."""
+
+    @property
+    def talks(self) -> bool:
+        """A client may open a session."""
+        return self.sessions or self.takes == "session"
 
     @property
     def binary_input(self) -> Field | None:

@@ -15,11 +15,12 @@ import numpy as np
 from anyio.from_thread import start_blocking_portal
 
 from atomserve.app import App, thread_backend
+from atomserve.backends.prepared import prepare_class
 from atomserve.background import running
 from atomserve.errors import AtomError, NotReady, PluginError, all_errors
 from atomserve.guard.failures import bare
 from atomserve.loading import load_class, served_name
-from atomserve.plugins import Source, check_tables, installed, resolve
+from atomserve.plugins import Source, check_tables, installed, loaders, resolve
 from atomserve.server.adapters import serve_hypercorn
 from atomserve.server.lifespan import Lifespan
 from atomserve.settings import Executor, Settings
@@ -94,10 +95,13 @@ def serve(
 
 
 class Chosen(NamedTuple):
-    """One wrapper to serve: its name, and how it is found again elsewhere."""
+    """One wrapper to serve: its name, and how it is found again elsewhere.
 
-    name: str
-    cls: type[Wrapper]
+    What a loader finds has no class, and a name only where it is given one.
+    """
+
+    name: str | None
+    cls: type[Wrapper] | None
     source: Source
 
 
@@ -105,13 +109,14 @@ def check(chosen: Sequence[Chosen], settings: Settings) -> None:
     """Refuse what would be served otherwise than it reads, by ValueError."""
     if not chosen:
         raise ValueError("no wrapper to serve")
-    names = [each.name for each in chosen]
+    names = [each.name for each in chosen if each.name is not None]
     if twice := {each for each in names if names.count(each) > 1}:
         raise ValueError(f"two wrappers are called {', '.join(sorted(twice))}")
-    try:
-        check_tables(settings, names)
-    except PluginError as exc:
-        raise ValueError(str(exc)) from exc
+    if len(names) == len(chosen):  # the supervisor learns the other names, and checks then
+        try:
+            check_tables(settings, names)
+        except PluginError as exc:
+            raise ValueError(str(exc)) from exc
     for key, model in settings.models.items():
         if model.executor not in (None, settings.executor):
             raise ValueError(f"models.{key}.executor: all run as serve(executor=...) says")
@@ -122,7 +127,7 @@ def in_processes(chosen: Sequence[Chosen], settings: Settings, timeout: float) -
     """Serve as `atomserve run` does, and give the address."""
     for each in chosen:
         if "<locals>" in each.source.attribute or each.source.target == "__main__":
-            raise ValueError(f"{each.name}: no other process can import {each.cls.__qualname__}")
+            raise ValueError(f"{each.name}: no other process can import {each.source.attribute}")
     sources = [msgspec.structs.replace(each.source, name=each.name) for each in chosen]
     with running(msgspec.structs.replace(settings, port=0), sources, timeout=timeout) as url:
         yield url
@@ -131,10 +136,11 @@ def in_processes(chosen: Sequence[Chosen], settings: Settings, timeout: float) -
 @contextmanager
 def in_threads(chosen: Sequence[Chosen], decided: Settings, timeout: float) -> Iterator[str]:
     """Serve in this process, and give the address."""
-    classes = {each.name: each.cls for each in chosen}
-    app = App(decided, expected=len(classes))
-    for key, cls in classes.items():
-        app.add(key, thread_backend(key, cls, decided))
+    app = App(decided, expected=len(chosen))
+    for name, cls, source in chosen:
+        if cls is None or name is None:
+            raise ValueError(f'{source}: runs in a process of its own: executor="process"')
+        app.add(name, thread_backend(prepare_class(cls, name, decided)))
     listeners = listen(decided.host, 0, processes=1)
     failure: BaseException | None = None
     try:
@@ -223,7 +229,9 @@ async def drain(app: App, timeout: float) -> None:
 def named(wrapper: type[Wrapper] | str, name: str | None) -> Chosen:
     """Find a wrapper and the name that it is served under."""
     if isinstance(wrapper, str):
-        (source,) = resolve(Settings(plugins=(wrapper,)), installed())
+        (source,) = resolve(Settings(plugins=(wrapper,)), installed(), loaders())
+        if source.kind == "loader":
+            return Chosen(name or source.name, None, source)
         wrapper = load_class(source, base=Wrapper)
     else:
         source = Source(

@@ -10,6 +10,7 @@ import anyio
 from atomserve.backends.batches import BatchSlot
 from atomserve.backends.coroutines import LoopSlot
 from atomserve.backends.runner import Runner
+from atomserve.backends.servable import Servable
 from atomserve.backends.threads import ThreadSlot
 from atomserve.engine.backend import Host
 from atomserve.engine.loops import Mailbox
@@ -36,7 +37,7 @@ class Opened:
 class ThreadBackend:
     """Opens ``options.slots`` slots, each with a runner of its own from ``make_runner``."""
 
-    def __init__(self, make_runner: Callable[[], Runner], options: Options) -> None:
+    def __init__(self, make_runner: Callable[[], Servable], options: Options) -> None:
         self._make_runner = make_runner
         self.options = options
 
@@ -84,13 +85,13 @@ class ThreadBackend:
 
 
 def open_slot(
-    runner: Runner, options: Options, mailbox: Mailbox, on_room: Callable[[], None]
+    runner: Servable, options: Options, mailbox: Mailbox, on_room: Callable[[], None]
 ) -> LocalSlot:
     """Return the slot that fits ``runner``, not started."""
-    if runner.batches:
-        return BatchSlot(runner, options, mailbox, on_room)
-    kind = LoopSlot if runner.is_async else ThreadSlot
-    return kind(runner, options, mailbox, on_room)
+    if isinstance(runner, Runner) and (runner.batches or runner.is_async):
+        kind = BatchSlot if runner.batches else LoopSlot
+        return kind(runner, options, mailbox, on_room)
+    return ThreadSlot(runner, options, mailbox, on_room)
 
 
 class Gathered:

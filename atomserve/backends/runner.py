@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -143,7 +143,7 @@ class Runner:
         """Answer one request with many answers; closing the iterator closes the plugin's."""
         return self._each(lambda: self._call(self._codec.decode(payload)), payload.answer)
 
-    def session(self, items: Iterator[Payload], form: AnswerForm) -> Generator[Answer]:
+    def session(self, items: Iterable[Payload], form: AnswerForm) -> Generator[Answer]:
         """Answer what a session's client sends; an item that cannot be decoded ends it."""
         return self._each(lambda: self._method(map(self._codec.decode_item, items)), form)
 

@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from queue import SimpleQueue
+from typing import Any
 
 import anyio
 import structlog
 
-from atomserve.backends.runner import Runner
+from atomserve.backends.servable import Servable
 from atomserve.context import current_context
 from atomserve.engine.jobs import Job, Payload
 from atomserve.engine.loops import Mailbox
@@ -55,7 +56,7 @@ class ThreadSlot:
     """
 
     def __init__(
-        self, runner: Runner, options: Options, mailbox: Mailbox, on_room: Callable[[], None]
+        self, runner: Servable, options: Options, mailbox: Mailbox, on_room: Callable[[], None]
     ) -> None:
         self._runner = runner
         self._capacity = options.capacity
@@ -64,6 +65,7 @@ class ThreadSlot:
         self._hops: SimpleQueue[Sequence[Job] | None] = SimpleQueue()
         self._idle = 0
         self._late = 1.0  # Share of recent jobs over SHORT; a slot starts as a slow one.
+        self._streams = False
         self._ways: dict[Job, _Way] = {}
         self.life = Life(mailbox)
         name = f"atomserve {runner.model}"
@@ -91,8 +93,8 @@ class ThreadSlot:
 
     @property
     def quick(self) -> bool:
-        """Jobs are so short that several share a hop."""
-        return self._late < RARELY
+        """Jobs are so short that several share a hop; none may wait behind a stream."""
+        return self._late < RARELY and not self._streams
 
     def run(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
@@ -105,6 +107,7 @@ class ThreadSlot:
             self._hops.put(jobs[start : start + each])
 
     def _prepare_stream(self, job: Job) -> None:
+        self._streams = True
         way = self._ways[job] = _Way()
         job.consumed = way.credit.earn
         if job.items is not None:
@@ -116,6 +119,7 @@ class ThreadSlot:
             way.credit.close()
             if job.items is not None:
                 job.items.close()
+                way.items.put(None)  # once more: whoever has read the end may wait for answers
 
     def start(self) -> None:
         """Start the first thread: it loads, runs the examples and reports in ``life``."""
@@ -199,7 +203,7 @@ class ThreadSlot:
         if job.items is None:
             answers = self._runner.answers(job.payload)
         else:
-            items = way.read(partial(post, job.items.taken))
+            items = Incoming(way.items, partial(post, job.items.taken))
             answers = self._runner.session(items, job.payload.answer)
         try:
             for answer in answers:
@@ -216,10 +220,23 @@ class _Way:
 
     def __init__(self) -> None:
         self.credit = Credit()
-        self.items: SimpleQueue[Payload | None] = SimpleQueue()
+        self.items: SimpleQueue[Any] = SimpleQueue()
 
-    def read(self, taken: Callable[[], None]) -> Iterator[Payload]:
-        """Wait for each item in turn, in the thread."""
-        while (item := self.items.get()) is not None:
-            taken()
+
+class Incoming:
+    """A session's items as its thread reads them."""
+
+    def __init__(self, queue: SimpleQueue[Any], taken: Callable[[], None]) -> None:
+        self._queue = queue
+        self._taken = taken
+        self.put = queue.put
+
+    def __iter__(self) -> Iterator[Payload]:
+        while (item := self.get()) is not None:
             yield item
+
+    def get(self, *, timeout: float | None = None) -> Any:
+        found = self._queue.get(timeout=timeout)
+        if type(found) is Payload:
+            self._taken()
+        return found

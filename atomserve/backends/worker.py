@@ -20,14 +20,14 @@ import msgspec
 import structlog
 
 from atomserve import control, exits, lifeline
-from atomserve.engine.options import Options, class_options, decide
+from atomserve.engine.options import Options
 from atomserve.errors import AtomError, PluginError
 from atomserve.settings import ModelSettings
 from atomserve.telemetry.instance import WorkerDocument
 from atomserve.telemetry.vitals import own_memory
 
 if TYPE_CHECKING:
-    from atomserve.backends.runner import Runner
+    from atomserve.backends.servable import Servable
     from atomserve.signature import Signature
 
 log = structlog.get_logger("atomserve.backends")
@@ -86,7 +86,7 @@ def _fast_loop() -> dict[str, Any]:
     return {"use_uvloop": find_spec("uvloop") is not None}
 
 
-def prepare(configure: control.ConfigureWorker) -> tuple[str, Runner, Options]:
+def prepare(configure: control.ConfigureWorker) -> tuple[str, Servable, Options]:
     """Import the wrapper, in the environment that its settings ask for.
 
     Raises:
@@ -102,24 +102,12 @@ def prepare(configure: control.ConfigureWorker) -> tuple[str, Runner, Options]:
     set_environment(known, configure.deal)
 
     # Not before: numpy and others read the environment when they are imported.
-    from atomserve.backends.runner import Runner
-    from atomserve.class_checks import check_config
-    from atomserve.loading import load_class, served_name
-    from atomserve.signature import read_contract
+    from atomserve.backends import prepared
     from atomserve.telemetry.logs import configure_logging
-    from atomserve.wrapper import Wrapper
 
     configure_logging(settings.log_format, settings.log_level, stream=_stream(configure.log))
-    cls = load_class(source, base=Wrapper)
-    model = served_name(source, cls)
-    own = settings.models.get(model, ModelSettings())
-    contract = read_contract(cls, plugin=model)
-    try:
-        options = decide(class_options(cls), settings, own)
-    except msgspec.ValidationError as exc:
-        raise PluginError(f"plugin {model!r}: {cls.__name__}: class attributes: {exc}") from exc
-    check_config(model, own.config, contract.config)
-    return model, Runner(cls, contract, model=model, config=dict(own.config)), options
+    found = prepared.prepare(source, settings)
+    return found.name, found.make_runner(), found.options
 
 
 def _stream(fd: int) -> TextIO:
@@ -172,7 +160,7 @@ class Worker:
     def __init__(
         self,
         model: str,
-        runner: Runner,
+        runner: Servable,
         options: Options,
         channel: control.Channel[control.Order],
     ) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from atomserve.backends.runner import Runner
+    from atomserve.backends.servable import Servable
     from atomserve.signature import Field, Signature
 
 
@@ -25,17 +25,14 @@ def check(
     - `atomserve check ocr`
     - `atomserve check ./model.py:Model`
     """
-    from atomserve.backends.runner import Runner
     from atomserve.cli.sources import find
     from atomserve.cli.terminal import complain
     from atomserve.errors import PluginError
 
     try:
-        found = find(plugin)
-        model = found.settings.models.get(found.name)
-        config = model.config if model is not None else {}
-        show_signature(found.name, found.contract.signature)
-        runner = Runner(found.cls, found.contract, model=found.name, config=config)
+        model = find(plugin).model
+        runner = model.make_runner()
+        show_signature(model.name, runner.signature)
         run(runner)
     except PluginError as exc:
         complain(str(exc))
@@ -43,7 +40,7 @@ def check(
     return 0
 
 
-def run(runner: Runner) -> None:
+def run(runner: Servable) -> None:
     """Load, run the examples and unload, and say how long each took."""
     start = time.perf_counter()
     runner.load()

@@ -16,13 +16,12 @@ def run(loaded: Loaded) -> int:
     - `atomserve run --plugins en=ocr,package.module:Class --certfile cert.pem --keyfile key.pem`
     """
     from atomserve.cli.progress import Progress
-    from atomserve.plugins import LOADERS, installed, resolve
+    from atomserve.plugins import installed, loaders, resolve
     from atomserve.supervisor import supervisor
     from atomserve.telemetry.logs import configure_logging
 
     settings = loaded.settings
-    loaders = [row.name for row in installed(LOADERS)]
-    sources = resolve(settings, installed(), loaders)
+    sources = resolve(settings, installed(), loaders())
     configure_logging(settings.log_format, settings.log_level)
     with Progress(settings) as progress:
         return supervisor.run(settings, sources, on_event=progress)

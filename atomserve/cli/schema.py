@@ -30,20 +30,19 @@ def schema(
     """
     import msgspec
 
-    from atomserve.backends.runner import Runner
     from atomserve.cli.sources import find
 
     found = find(plugin)
-    signature = Runner(found.cls, found.contract, model=found.name, config={}).signature
+    name, signature = found.model.name, found.model.make_runner().signature
     if form is Format.json:
-        document = {"name": found.name, **msgspec.to_builtins(signature)}
+        document = {"name": name, **msgspec.to_builtins(signature)}
     else:
         from atomserve.surfaces import openapi
 
         document = openapi.document(
-            {found.name: signature},
+            {name: signature},
             prefix=found.settings.prefix,
-            title=found.name,
+            title=name,
             version=signature.version,
         )
     print(msgspec.json.format(msgspec.json.encode(document)).decode())

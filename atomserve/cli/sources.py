@@ -5,40 +5,34 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from atomserve.backends.prepared import Prepared
     from atomserve.settings import Settings
-    from atomserve.signature import Contract
-    from atomserve.wrapper import Wrapper
 
 
 class Found(NamedTuple):
-    """A wrapper, the name that it is served under, and its contract."""
+    """A model, ready to be loaded, and the settings under which it would be served."""
 
-    name: str
-    cls: type[Wrapper]
-    contract: Contract
+    model: Prepared
     settings: Settings
 
 
 def find(plugin: str) -> Found:
-    """Import the class that ``plugin`` (as for ``--plugins``) names, and read its contract.
+    """Import what ``plugin`` (as for ``--plugins``) names, and prepare it as it would be served.
 
     Raises:
         PluginError: it cannot be found, imported or understood.
+        ConfigError: a setting is wrong.
     """
     import os
 
+    from atomserve.backends.prepared import prepare
     from atomserve.configuration.load import load_settings
     from atomserve.errors import PluginError
-    from atomserve.loading import load_class, served_name
-    from atomserve.plugins import installed, resolve
+    from atomserve.plugins import installed, loaders, resolve
     from atomserve.settings import Settings
-    from atomserve.signature import read_contract
-    from atomserve.wrapper import Wrapper
 
-    sources = resolve(Settings(plugins=(plugin,)), installed())
+    sources = resolve(Settings(plugins=(plugin,)), installed(), loaders())
     if len(sources) != 1:
         raise PluginError(f"{plugin}: expected one plugin")
-    cls = load_class(sources[0], base=Wrapper)
-    name = served_name(sources[0], cls)
     settings = load_settings(config_file=None, environ=os.environ, flags={}).settings
-    return Found(name, cls, read_contract(cls, plugin=name), settings)
+    return Found(prepare(sources[0], settings), settings)

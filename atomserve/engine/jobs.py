@@ -10,10 +10,11 @@ import msgspec
 from atomserve.context import Context
 from atomserve.errors import AtomError
 
-Form = Literal["json", "msgpack", "multipart", "npy", "raw"]
-"""How a request is written: ``raw`` is the bytes of the model's single binary input."""
+Form = Literal["json", "msgpack", "multipart", "npy", "raw", "athena"]
+"""How a request is written: ``raw`` is the bytes of the model's single binary input, ``athena``
+that protocol's, for the models that speak it."""
 
-AnswerForm = Literal["json", "msgpack", "npy", "media"]
+AnswerForm = Literal["json", "msgpack", "npy", "media", "athena"]
 """How an answer is written: ``media`` is the bytes of a picture, sound, film or blob."""
 
 
@@ -45,7 +46,7 @@ class Payload(msgspec.Struct, kw_only=True):
     media_type: str = ""
     """The request's media type with its parameters, for ``raw`` and ``multipart``."""
     query: str = ""
-    """The query string: scalars beside a raw body."""
+    """The query string: scalars beside a raw body; for ``athena`` what the surface knows."""
     answer: AnswerForm = "json"
     answer_type: str = ""
     """For ``media``: the media type that the client prefers, empty for the field's own."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from time import monotonic
 from types import TracebackType
@@ -19,6 +19,7 @@ from atomserve.guard.client import Client, ClientGone
 from atomserve.guard.exchange import Exchange
 from atomserve.guard.failures import as_error, bare, log_failure
 from atomserve.guard.handshakes import Handshake
+from atomserve.guard.problems import Refusal
 from atomserve.settings import Limits
 from atomserve.telemetry.logs import AccessLog
 from atomserve.telemetry.requests import RequestCounts
@@ -38,6 +39,7 @@ class Guard:
     It runs while it is entered (``async with``), which it does by itself around the app's lifespan.
     ``reset`` breaks off an answer that cannot be finished, in the server's own way. ``dress`` puts
     on the answers that the guard gives itself what the app's own have on: CORS headers.
+    ``refusals`` are by path how errors are told of that come before the app has a say.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Guard:
         trusted_proxies: Sequence[str] = (),
         reset: Reset | None = None,
         dress: Dress | None = None,
+        refusals: Mapping[str, Refusal] | None = None,
     ) -> None:
         self.app = app
         self.limits = limits
@@ -60,6 +63,7 @@ class Guard:
         self._proxies = Proxies(trusted_proxies) if trusted_proxies else None
         self._reset = reset
         self._dress = dress
+        self._refusals = {} if refusals is None else refusals
         self._bounds = Bounds(limits)
         self._ids = RequestIds()
         self._young: dict[Exchange, None] = {}
@@ -191,6 +195,8 @@ class Guard:
         exchange.plain = version[0] == "1"
         # Until its head has proved sane, a request is not believed to be framed as it says.
         exchange.closing = True
+        if self._refusals:
+            exchange.refusal = self._refusals.get(scope["path"], exchange.refusal)
         check_fields(headers, fields, self.limits)
         check_method(scope["method"])
         exchange.bodiless = scope["method"] in _BODILESS

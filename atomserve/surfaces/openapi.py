@@ -49,9 +49,9 @@ def document(models: Models, *, prefix: str = "", title: str, version: str) -> O
         schemas |= forms.components
         own = f"{prefix}/v1/models/{name}"
         paths[own] = {"get": _describe_model(name)}
-        if signature.takes == "session":
+        if signature.talks:
             paths[f"{own}/session"] = {"get": _session(name, signature, forms)}
-        else:
+        if signature.takes != "session":
             paths[f"{own}/predict"] = {"post": _predict(name, signature, forms, f"{own}/predict")}
     return {
         "openapi": "3.1.1",

@@ -85,11 +85,12 @@ class Entry:
         return stream
 
     def session(self, payload: Payload, raw: RawFields, client: Client) -> Session:
-        """Begin a session of a handshake's ``raw`` header fields; otherwise as `call`."""
+        """Begin a session of a handshake's ``raw`` header fields, which the caller ends.
+
+        Otherwise as `call`.
+        """
         said = ", ".join(value.decode("latin-1") for name, value in raw if name == b"priority")
-        session = self.model.session(payload, self._context(raw, client), urgency=urgency(said))
-        client.on_gone(session.abandon)
-        return session
+        return self.model.session(payload, self._context(raw, client), urgency=urgency(said))
 
     def _context(self, raw: RawFields, client: Client) -> Context:
         return Context(

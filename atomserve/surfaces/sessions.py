@@ -77,7 +77,7 @@ class SessionEndpoint:
             # Accepted first: pages are shown a close code, but no status of a refusal.
             await send({"type": "websocket.accept"})
             return await frames.fail(exc)
-        if signature.takes != "session":
+        if not signature.talks:
             raise BadRequest(f"model {model.name!r} takes no sessions: POST to /predict")
         await send({"type": "websocket.accept"})
         first = await _receive(receive)

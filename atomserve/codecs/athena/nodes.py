@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import msgspec
 
@@ -20,7 +21,7 @@ class Node(msgspec.Struct):
     """One named piece of data, of a request or of an answer."""
 
     key: str
-    data: bytes | memoryview = b""
+    data: Any = b""  # bytes or a memoryview: msgspec decodes no union of the two
     type: int = TEXT
     status: int = ONCE
     desc: dict[str, str] = {}

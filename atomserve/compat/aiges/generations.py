@@ -85,10 +85,14 @@ def construct(target: Any) -> Any:
 
 
 def inherited(owner: Any, attribute: str) -> bool:
-    """Say whether ``attribute`` is only what the SDK's base class has: not the wrapper's own."""
-    if attribute in getattr(owner, "__dict__", {}):
+    """Say whether ``attribute`` is only what the SDK's base class has: not the wrapper's own.
+
+    ``owner`` is a wrapper, or its class.
+    """
+    of = owner if isinstance(owner, type) else type(owner)
+    if of is not owner and attribute in getattr(owner, "__dict__", {}):
         return False
-    for cls in type(owner).__mro__:
+    for cls in of.__mro__:
         if attribute in vars(cls):
             return cls.__name__ == _BASE and cls.__module__ in (*_SDK, *_THIRD)
     return False
