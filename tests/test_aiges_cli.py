@@ -175,6 +175,9 @@ def test_a_class_has_a_json_schema_too(tmp_path: Path) -> None:
         (["schema", "aiges:wrapper.py", "--format", "json"], "has no signature"),
         (["check", "./wrapper.py", "--mode", "once"], "is for AIGES wrappers"),
         (["schema", "aiges:nowhere"], "no file or folder"),
+        (["check", "./wrapper.py", "--input", "a=b"], "is for AIGES wrappers"),
+        (["check", "aiges:wrapper.py", "--input", "a"], "--input a: expected KEY=VALUE"),
+        (["check", "aiges:wrapper.py", "-i", "a=@nowhere"], "cannot read nowhere"),
     ],
 )
 def test_what_does_not_fit_is_one_line_and_code_2(

@@ -32,6 +32,19 @@ def check(
         list[Mode] | None,
         typer.Option("--mode", help="Of an AIGES wrapper, try this alone; else all it has."),
     ] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input", "-i", metavar="KEY=VALUE|KEY=@FILE", help="Send an AIGES wrapper this."
+        ),
+    ] = None,
+    params: Annotated[
+        list[str] | None,
+        typer.Option("--param", metavar="KEY=VALUE", help="Ask an AIGES wrapper for this."),
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(min=0, help="Seconds for each result that an AIGES wrapper calls back.")
+    ] = 60.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> int:
     """Load a plugin in this process, run its examples and show its signature.
@@ -46,20 +59,23 @@ def check(
     - `atomserve check ocr`
     - `atomserve check ./model.py:Model`
     - `atomserve check aiges:./wrapper.py`
+    - `atomserve check aiges:./wrapper.py --mode once --input image=@cat.jpg`
     """
     from atomserve.cli.sources import aiges_path
     from atomserve.cli.terminal import complain
     from atomserve.errors import ConfigError, PluginError
 
     path = aiges_path(plugin)
-    if mode and path is None:
-        raise ConfigError("--mode: is for AIGES wrappers, aiges:path/to/wrapper.py")
+    if (mode or inputs or params) and path is None:
+        option = "--mode" if mode else "--input" if inputs else "--param"
+        raise ConfigError(f"{option}: is for AIGES wrappers, aiges:path/to/wrapper.py")
     try:
         if path is None:
             return check_class(plugin, as_json=as_json)
-        from atomserve.cli.check_aiges import check_aiges
+        from atomserve.cli.check_aiges import Asked, check_aiges
 
-        return check_aiges(path, modes=[each.value for each in mode or ()], as_json=as_json)
+        modes = [each.value for each in mode or ()]
+        return check_aiges(path, Asked(modes, inputs or (), params or (), timeout), as_json=as_json)
     except PluginError as exc:
         if as_json:
             print(json.dumps({"ok": False, "failure": str(exc)}, indent=2, ensure_ascii=False))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from atomserve.compat.aiges.binding import Bound
 from atomserve.compat.aiges.configuration import text_of
@@ -20,18 +20,31 @@ Mode = Literal["once", "async", "stream"]
 _SID = "test-111111"
 
 
-def sample_params(wrapper: Declared) -> dict[str, str]:
+class Given(NamedTuple):
+    """What is sent instead of the fields' test values, or beside them."""
+
+    params: Mapping[str, str] = {}
+    inputs: Mapping[str, tuple[bytes, int]] = {}
+    """Data by key, each with its type."""
+
+
+NOTHING = Given()
+
+
+def sample_params(wrapper: Declared, given: Given = NOTHING) -> dict[str, str]:
     """Return the parameters' test values as production sends them."""
-    values = {key_of(param): param.test_value for param in wrapper.fields.params}
-    return {key: text_of(value) for key, value in values.items()} | {"sid": _SID}
+    values = {key_of(param): text_of(param.test_value) for param in wrapper.fields.params}
+    return values | dict(given.params) | {"sid": _SID}
 
 
-def sample_request(wrapper: Declared) -> DataListCls:
+def sample_request(wrapper: Declared, given: Given = NOTHING) -> DataListCls:
     """Return the inputs' test values as one request."""
+    fields = [field for field in wrapper.fields.inputs if key_of(field) not in given.inputs]
+    sent = {key_of(field): (field.test_value, field.data_type) for field in fields}
     return DataListCls(
         [
-            DataListNode(key_of(field), memoryview(field.test_value), None, Once, field.data_type)
-            for field in wrapper.fields.inputs
+            DataListNode(key, memoryview(data), None, Once, kind)
+            for key, (data, kind) in (sent | dict(given.inputs)).items()
         ]
     )
 

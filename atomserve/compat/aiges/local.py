@@ -13,6 +13,8 @@ from atomserve.compat.aiges.checks import Finding, check_resp
 from atomserve.compat.aiges.configuration import texts
 from atomserve.compat.aiges.declared import Declared, declared
 from atomserve.compat.aiges.exchanges import (
+    NOTHING,
+    Given,
     Mode,
     ask_in_session,
     ask_once,
@@ -102,6 +104,7 @@ def trials(
     *,
     modes: Sequence[Mode],
     patience: float = 60.0,
+    given: Given = NOTHING,
 ) -> Trials:
     """Initialise a wrapper, run one request in each of ``modes``, and let it finish.
 
@@ -109,9 +112,9 @@ def trials(
     """
     failure = _initialised(bound, texts(config))
     if failure:
-        params, request = sample_params(wrapper), sample_request(wrapper)
+        params, request = sample_params(wrapper, given), sample_request(wrapper, given)
         return Trials([Outcome(params, request, [], [], failure, modes[0])], [])
-    outcomes = [_tried(bound, wrapper, mode, patience) for mode in modes]
+    outcomes = [_tried(bound, wrapper, mode, patience, given) for mode in modes]
     return Trials(outcomes, _finished(bound))
 
 
@@ -147,8 +150,8 @@ def _finished(bound: Bound) -> list[str]:
     return told
 
 
-def _tried(bound: Bound, wrapper: Declared, mode: Mode, patience: float) -> Outcome:
-    params, request = sample_params(wrapper), sample_request(wrapper)
+def _tried(bound: Bound, wrapper: Declared, mode: Mode, patience: float, given: Given) -> Outcome:
+    params, request = sample_params(wrapper, given), sample_request(wrapper, given)
     outcome = Outcome(dict(params), request, [], [], mode=mode)
     start = time.perf_counter()
     try:
