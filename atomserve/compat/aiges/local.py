@@ -115,7 +115,7 @@ def trials(
         params, request = sample_params(wrapper, given), sample_request(wrapper, given)
         return Trials([Outcome(params, request, [], [], failure, modes[0])], [])
     outcomes = [_tried(bound, wrapper, mode, patience, given) for mode in modes]
-    return Trials(outcomes, _finished(bound))
+    return Trials(outcomes, _finished(bound, min(patience, _FINI_PATIENCE)))
 
 
 def _initialised(bound: Bound, config: dict[str, str]) -> str:
@@ -128,7 +128,7 @@ def _initialised(bound: Bound, config: dict[str, str]) -> str:
     return f"init: {bound.message(code)}" if code else ""
 
 
-def _finished(bound: Bound) -> list[str]:
+def _finished(bound: Bound, patience: float) -> list[str]:
     """Let the wrapper finish, for a bounded time; return what went wrong."""
     told: list[str] = []
 
@@ -144,9 +144,9 @@ def _finished(bound: Bound) -> list[str]:
     # A thread, since nothing else can be left behind when it does not come back.
     thread = threading.Thread(target=finish, name="wrapperFini", daemon=True)
     thread.start()
-    thread.join(_FINI_PATIENCE)
+    thread.join(patience)
     if thread.is_alive():
-        return [f"fini: has not come back within {_FINI_PATIENCE:g} s"]
+        return [f"fini: has not come back within {patience:g} s"]
     return told
 
 
