@@ -38,6 +38,9 @@ from atomserve.telemetry.logs import AccessLog
 from atomserve.telemetry.requests import RequestCounts
 from atomserve.wrapper import Wrapper
 
+EXPOSED = ("X-Request-ID", "Retry-After", "RateLimit", "RateLimit-Policy", "Cache-Status")
+"""Header fields of answers that pages of other origins may read."""
+
 
 def create(
     settings: Settings,
@@ -125,11 +128,12 @@ class App:
         model = self.engine.add(name, backend)
         model.waited = self._waits.child(name).observe
         path = f"{settings.prefix}/v1/models/{name}"
+        entry = partial(Entry, model, tenant_header=settings.tenant_header or "")
         self._endpoints[f"{path}/predict"] = native.Predict(
-            Entry(model, f"{path}/predict"), silence=settings.event_silence
+            entry(f"{path}/predict"), silence=settings.event_silence
         )
         self._endpoints[f"{path}/session"] = SessionEndpoint(
-            Entry(model, f"{path}/session"),
+            entry(f"{path}/session"),
             origins=settings.cors.origins,
             largest=settings.limits.body,
             stall=settings.limits.send_stall,
@@ -231,7 +235,7 @@ def _with_cors(app: ASGIApp, cors: Cors) -> CORSMiddleware:
         allow_headers=cors.headers,
         allow_credentials=cors.credentials,
         max_age=cors.max_age,
-        expose_headers=("X-Request-ID", "Retry-After"),
+        expose_headers=EXPOSED,
     )
 
 

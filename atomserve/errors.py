@@ -148,6 +148,8 @@ class Overloaded(AtomError):
     """
 
     code, status = "overloaded", 429
+    policy: ClassVar[str] = "queue"
+    """The name of the limit in those fields."""
 
     def __init__(
         self,
@@ -156,9 +158,12 @@ class Overloaded(AtomError):
         errors: Sequence[Fault] = (),
         retry_after: float | None = None,
         error_id: str = "",
+        headers: Sequence[tuple[bytes, bytes]] = (),
         limit: int | None = None,
     ) -> None:
-        super().__init__(detail, errors=errors, retry_after=retry_after, error_id=error_id)
+        super().__init__(
+            detail, errors=errors, retry_after=retry_after, error_id=error_id, headers=headers
+        )
         self.limit = limit
         self.remaining = 0
         self.reset = retry_after
@@ -168,6 +173,7 @@ class QuotaExceeded(Overloaded):
     """The caller has used up its rate: retry when there is more."""
 
     code = "quota_exceeded"
+    policy = "quota"
 
 
 class Busy(AtomError):
@@ -228,6 +234,12 @@ class WorkerLost(AtomError):
     """The process that worked on this request ended: retry."""
 
     code, status = "worker_lost", 503
+
+
+class PoisonRequest(AtomError):
+    """The process that works on this request ends, each time: do not send it again."""
+
+    code = "poison_request"
 
 
 # Nobody waits any more; never sent.

@@ -160,6 +160,14 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         Timeout | None,
         Meta(description="99th percentile to aim at: batch size and delay adapt to reach it."),
     ] = None
+    cacheable: Annotated[
+        bool | None,
+        Meta(description="Whether equal requests are computed once, and their answer kept."),
+    ] = None
+    cache_size: Annotated[
+        Bytes | None, Meta(description="Kept answers, all together, in each API process.")
+    ] = None
+    cache_ttl: Annotated[Timeout | None, Meta(description="How long an answer is kept.")] = None
     devices: Annotated[
         tuple[NotEmpty, ...] | None,
         Meta(description="Devices, dealt out to the slots in turn: `cuda:0`, `cpu`."),
@@ -173,7 +181,10 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ] = {}
     max_memory: Annotated[
         Bytes | None,
-        Meta(description="Resident memory over which a worker is replaced between requests."),
+        Meta(
+            description="Memory of its own, without what is shared, over which a worker is "
+            "replaced between requests."
+        ),
     ] = None
     max_requests: Annotated[
         Count | None, Meta(description="Requests after which a worker is replaced.")

@@ -78,6 +78,13 @@ class Wrapper:
     stack: ClassVar[Literal[False, True, "group", "pad"]] = False
     """Tensors of a batch arrive as one array each, with a leading batch axis. Those of other shapes
     run in a call of their own (True, "group"), or are zero-padded at the end ("pad")."""
+    cacheable: ClassVar[bool] = False
+    """An answer depends on its inputs alone: equal requests are computed once and their answer is
+    kept, whoever asks. Not for streams and sessions."""
+    cache_size: ClassVar[int] = 64 * 1024 * 1024
+    """Bytes of answers that each API process keeps."""
+    cache_ttl: ClassVar[float] = 300.0
+    """Seconds for which an answer is kept."""
     version: ClassVar[str] = "1"
     examples: ClassVar[Sequence[Example]] = ()
 

@@ -195,6 +195,20 @@ class FaultAsync(Wrapper):
         return os.getpid()
 
 
+class FaultBatch(Wrapper):
+    """Answer each of a batch with its number; those below zero end the process."""
+
+    idempotent = True
+    queue_size = 64
+    max_batch_delay = 1.0
+
+    def predict_batch(self, requests: list[int]) -> list[int]:
+        if min(requests) < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.1)
+        return requests
+
+
 class FaultTensor(Wrapper):
     """Answer with a tensor, its sum in front, having done what ``act`` says."""
 

@@ -61,7 +61,7 @@ class Instance:
         )
         tasks.start_soon(channel.deliver)
         loaded = anyio.Event()
-        tasks.start_soon(self._listen, channel, engine, loaded)
+        tasks.start_soon(self._listen, process.pid, channel, engine, loaded)
         await loaded.wait()
         frames, side = socket.socketpair(), socket.socketpair(type=socket.SOCK_SEQPACKET)
         link = control.Link("it", slot, process.pid)
@@ -73,6 +73,7 @@ class Instance:
 
     async def _listen(
         self,
+        pid: int,
         channel: control.Channel[control.Report],
         engine: Engine | None,
         loaded: anyio.Event,
@@ -88,6 +89,7 @@ class Instance:
                     loaded.set()
                 case control.Broken() | control.Fatal():
                     raise AssertionError(report)
+        self.backend.cut(pid)
 
 
 @asynccontextmanager

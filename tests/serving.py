@@ -1,4 +1,4 @@
-"""A real Hypercorn around an ASGI application, on a free loopback port, inside the test's loop."""
+"""Our Hypercorn around an ASGI application, on a free loopback port, inside the test's loop."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from contextlib import asynccontextmanager
 
 import anyio
 import hypercorn.asyncio
-from hypercorn.config import Config
 from starlette.types import ASGIApp
+
+from atomserve.server.connections import Config, install
 
 
 @asynccontextmanager
 async def serving(app: ASGIApp) -> AsyncIterator[int]:
     """Serve ``app`` and yield its port; what is still running at the end has 0.2 s."""
+    install()
     listener = socket.create_server(("127.0.0.1", 0), backlog=256)
     port = listener.getsockname()[1]
     config = Config()

@@ -13,9 +13,11 @@ import pytest
 from batch_rig import Rig, rig
 
 from atomserve.backends.desk import Desk
-from atomserve.backends.processes import ProcessSlot
+from atomserve.backends.process_slots import ProcessSlot
+from atomserve.context import RawHeaders
 from atomserve.engine.jobs import Job
 from atomserve.engine.loops import EndOfTurn
+from atomserve.engine.options import Options
 from atomserve.errors import (
     BadAnswer,
     BadRequest,
@@ -252,7 +254,6 @@ async def test_only_equal_keys_share_a_call_in_order(kind: str, tmp_path: Path) 
 
 async def test_capacity_counts_batches(kind: str, tmp_path: Path) -> None:
     async with rig(kind, tmp_path, WRAPPER, capacity=2) as it:
-        await it.ask(echo(1))  # A worker tells its window at the first job's end.
         await it.free(2)
         running = it.run(act("wait"), act("wait"))
         await it.sees("entered")
@@ -356,12 +357,15 @@ async def test_the_time_of_a_batch_ahead_begins_when_the_one_before_has_ended(
         running = it.run(act("wait"))
         await it.sees("entered")
         ahead = it.run(echo(1), act("watch"))
-        given = time.monotonic()
-        await anyio.sleep(0.01)
+        numbers = [slot._numbers[job] for job in ahead]
+        assert [slot._began(number) for number in numbers] == [None, None]
+        left = time.monotonic()
         (it.folder / "leave").touch()
         await it.answers(running)
-        (batch,) = slot._batches
-        assert batch.since >= given + 0.01
+        with anyio.fail_after(10):
+            while (began := slot._began(numbers[1])) is None:
+                await anyio.sleep(0.002)
+        assert began >= left
         await it.leave(ahead[0])
         assert await it.answer(ahead[1]) == [0, 2]
         assert not it.hung
@@ -383,13 +387,22 @@ async def test_links_take_turns_by_batch() -> None:
         def __init__(self, *batches: list[str]) -> None:
             self.waiting = deque(batches)
 
-    desk, slot = Desk("it", bool, bool, whole=True), Recording()
+    desk, slot = Desk("it", Options(), bool, bool, bool, whole=True), Recording()
     desk.begin(slot)
-    desk.counters += [Waiting(["a1", "a2"], ["a3"], ["a4"]), Waiting(["b1"])]  # type: ignore[list-item]
+    desk.callers += [Waiting(["a1", "a2"], ["a3"], ["a4"]), Waiting(["b1"])]  # type: ignore[list-item]
     desk.turn.ask()
     await anyio.sleep(0)
     await anyio.sleep(0)
     assert slot.ran == [["a1", "a2"], ["b1"], ["a3"]]
+
+
+async def test_what_does_not_fit_into_a_frame_leaves_its_batch(tmp_path: Path) -> None:
+    async with rig("process", tmp_path, WRAPPER) as it:
+        jobs = it.jobs([echo(1), echo(2), echo(3)])
+        jobs[2].context.headers = RawHeaders([(b"x-a", b"a" * 1_500_000)])
+        it.slot.run(jobs)
+        first, second, third = await it.answers(jobs)
+        assert (first, second, third.code) == ([1, 2], [2, 2], "headers_too_large")
 
 
 async def test_what_does_not_fit_into_shared_memory_leaves_its_batch(tmp_path: Path) -> None:

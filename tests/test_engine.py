@@ -18,9 +18,10 @@ from atomserve.backends.local import ThreadBackend
 from atomserve.backends.runner import Runner
 from atomserve.context import Context
 from atomserve.engine.engine import Engine
-from atomserve.engine.jobs import Payload
+from atomserve.engine.jobs import Job, Payload
 from atomserve.engine.models import Model
 from atomserve.engine.options import Options, class_options
+from atomserve.engine.replies import One
 from atomserve.errors import (
     Abandoned,
     AtomError,
@@ -105,6 +106,35 @@ class Gate(Wrapper):
 class Double(Wrapper):
     def predict(self, x: float) -> float:
         return 2 * x
+
+
+class Pages(Wrapper):
+    async def predict(self, count: int) -> AsyncIterator[str]:
+        for number in range(count):
+            Pages.made = number + 1
+            yield "x" * 400_000
+
+
+async def test_a_coroutines_stream_is_bounded_in_bytes() -> None:
+    payload = Payload(body=b'{"count": 20}')
+    async with serving(Pages) as model, model.stream(payload, Context(model="it")) as stream:
+        await anext(stream)
+        await anyio.sleep(0.2)  # It would go on now if it did at all.
+        assert Pages.made <= 4
+        assert len([answer async for answer in stream]) == 19
+
+
+async def test_a_coroutine_does_not_begin_what_has_expired() -> None:
+    class Late(Wrapper):
+        async def predict(self, x: int) -> int:
+            return x
+
+    async with serving(Late) as model:
+        reply = One()
+        job = Job(Payload(body=b'{"x": 1}'), Context(model="it", deadline=1e-9), reply)
+        model.slots[0].run([job])
+        with pytest.raises(DeadlineExceeded), anyio.fail_after(10):
+            await reply
 
 
 async def test_a_wrapper_answers() -> None:

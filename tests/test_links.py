@@ -11,7 +11,8 @@ from structlog.testing import capture_logs
 
 from atomserve.backends.links import Link
 from atomserve.transport.arenas import Arena, Place
-from atomserve.transport.frames import Answered, Cancel, FromWorker, Unshare, encode
+from atomserve.transport.descriptors import send_descriptors
+from atomserve.transport.frames import Answered, Cancel, Done, FromWorker, Share, Unshare, encode
 
 pytestmark = pytest.mark.anyio
 
@@ -44,10 +45,6 @@ def look(link: Link, frame: Any) -> None:
     link.look(frame.body, lambda _: None)
 
 
-def stumble(link: Link, frame: Any) -> None:
-    raise KeyError("a mistake of ours")
-
-
 NOWHERE = Answered(1, Place(5, 0, 10), "", True)
 
 
@@ -58,7 +55,34 @@ async def test_what_makes_no_sense_is_logged_as_that(data: bytes) -> None:
     assert await told(data, look) == (["link.nonsense"], [])
 
 
-async def test_a_handler_that_fails_is_not_called_nonsense() -> None:
-    logged, (failure,) = await told(encode(NOWHERE), stumble)
+async def test_a_segment_may_go_that_nobody_has_looked_at() -> None:
+    ours, theirs = socket.socketpair()
+    side, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    arena, heard = Arena(1 << 20), anyio.Event()
+    link = Link(
+        FromWorker, side, arena=Arena(0), on_frame=lambda _: heard.set(), on_lost=lambda: None
+    )
+    block = arena.take(100)
+    assert block is not None
+    with ours, theirs, other:
+        await link.open(ours)
+        segment = block.segment
+        send_descriptors(other, encode(Share(segment.number, segment.size)), [segment.fd])
+        theirs.sendall(encode(Unshare(segment.number)) + encode(Done(1)))
+        with anyio.fail_after(10):
+            await heard.wait()
+        link.abort()
+        await anyio.sleep(0)
+    arena.close()
+
+
+@pytest.mark.parametrize("failure", [KeyError, ValueError])
+async def test_a_handler_that_fails_is_not_called_nonsense(
+    failure: type[Exception],
+) -> None:
+    def stumble(link: Link, frame: Any) -> None:
+        raise failure("a mistake of ours")
+
+    logged, (found,) = await told(encode(NOWHERE), stumble)
     assert logged == []
-    assert isinstance(failure, KeyError)
+    assert type(found) is failure

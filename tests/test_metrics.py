@@ -288,7 +288,7 @@ def test_people_get_tables(server: live.Live, both: tuple[Connection, Connection
     lines = done.stdout.splitlines()
     assert lines[0].startswith("ready, up ")
     assert f"supervisor {server.process.pid}" in lines[0]
-    assert any(line.startswith("greet: ready, 0 of 64 waiting, 0 running") for line in lines)
+    assert any(line.startswith("greet: ready, 0 of 32 waiting, 0 running") for line in lines)
     cells = [line.split() for line in lines]
     for api in found["api_processes"]:
         assert [str(api["index"]), str(api["pid"]), "ready"] in [row[:3] for row in cells]

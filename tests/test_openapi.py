@@ -49,6 +49,10 @@ class Ocr(Wrapper):
         return Page([], [])
 
 
+def in_query(document: Any, name: str) -> list[Any]:
+    return [each for each in predict(document, name)["parameters"] if each["in"] == "query"]
+
+
 class Norm(Wrapper):
     def predict(self, vectors: Vectors, scale: float) -> Vectors:
         return vectors
@@ -219,11 +223,11 @@ def test_a_tagged_union_finds_its_members_under_their_new_names() -> None:
 def test_a_raw_body_stands_beside_its_scalars_in_the_query(document: dict[str, Any]) -> None:
     assert {"image/png", "image/jpeg", "application/octet-stream"} <= set(requests(document, "ocr"))
     assert {"application/x-npy", "application/octet-stream"} <= set(requests(document, "norm"))
-    query = {each["name"]: each for each in predict(document, "ocr")["parameters"]}
+    query = {each["name"]: each for each in in_query(document, "ocr")}
     assert list(query) == ["language", "detail"]
     assert query["language"]["schema"] == {"enum": ["en", "zh"]}
     assert 'default `"en"`' in query["language"]["description"]
-    assert [each["name"] for each in predict(document, "norm")["parameters"]] == ["scale", "shape"]
+    assert [each["name"] for each in in_query(document, "norm")] == ["scale", "shape"]
     assert not any(each.get("required") for each in query.values())
 
 
@@ -231,7 +235,7 @@ def test_a_raw_body_stands_beside_its_scalars_in_the_query(document: dict[str, A
 def test_no_raw_body_where_it_could_not_say_everything(document: dict[str, Any], name: str) -> None:
     forms = {"application/json", "application/msgpack", "multipart/form-data"}
     assert set(requests(document, name)) == forms
-    assert predict(document, name)["parameters"] == []
+    assert in_query(document, name) == []
 
 
 def test_a_form_sends_files_and_plain_values(document: dict[str, Any]) -> None:
@@ -423,3 +427,11 @@ def test_the_probes_answer_as_documented(document: dict[str, Any]) -> None:
             answer = client.get(path, headers={"Accept": "application/json"})
             content = document["paths"][path]["get"]["responses"]["200"]["content"]
             assert accepts(document, content["application/json"]["schema"], answer.json())
+
+
+def test_the_document_names_the_header_fields_of_queues_and_caches(document: Any) -> None:
+    operation = predict(document, "ocr")
+    assert "Priority" in [each["name"] for each in operation["parameters"]]
+    assert "Cache-Status" in operation["responses"]["200"]["headers"]
+    refusals = document["components"]["responses"]["Error429"]["headers"]
+    assert set(refusals) == {"Retry-After", "RateLimit", "RateLimit-Policy"}

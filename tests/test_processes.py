@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import textwrap
 from functools import partial
 from pathlib import Path
+from subprocess import TimeoutExpired
 from typing import Any
 
 import anyio
@@ -16,9 +18,30 @@ import pytest
 from one_worker import Instance, instance
 
 from atomserve.context import Context, RawHeaders
-from atomserve.engine.jobs import Payload
-from atomserve.errors import AtomError, BadRequest, DeadlineExceeded, PluginFailed, WorkerLost
-from atomserve.transport.frames import Answered
+from atomserve.engine.jobs import Job, Payload
+from atomserve.engine.replies import One
+from atomserve.errors import (
+    AtomError,
+    BadAnswer,
+    BadRequest,
+    DeadlineExceeded,
+    HeadersTooLarge,
+    NotReady,
+    PluginFailed,
+    WorkerLost,
+)
+from atomserve.transport.arenas import Place
+from atomserve.transport.frames import (
+    Answered,
+    BrokenFrame,
+    Done,
+    Ended,
+    Failed,
+    Ledger,
+    Release,
+    Took,
+    Window,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -209,6 +232,22 @@ async def test_the_deadline_answers_and_a_worker_that_stays_is_told_hung(wrapper
         assert await ask(it, act="add", n=5) == 6  # the late answer reached nobody
 
 
+async def test_a_job_has_its_time_from_when_it_begins(wrapper: Path) -> None:
+    async with instance(wrapper, timeout=2, grace=1) as it:
+        (slot,) = it.backend.slots
+        bodies = [b'{"act": "ignore", "n": 2}'] * 2
+        first, second = (Job(Payload(body=body), Context(model="it"), One()) for body in bodies)
+        slot.run([first, second])
+        await first.reply  # type: ignore[misc]
+        second.give_up(DeadlineExceeded())  # It is as old as its timeout, and begins just now.
+        with pytest.raises(DeadlineExceeded):
+            await second.reply  # type: ignore[misc]
+        with anyio.fail_after(10):
+            while slot.busy:
+                await anyio.sleep(0.01)
+        assert not it.hung
+
+
 async def test_a_client_that_waits_less_makes_no_worker_hung(wrapper: Path) -> None:
     async with instance(wrapper, timeout=10, grace=0.1) as it:
         payload = Payload(body=b'{"act": "ignore", "n": 1}')
@@ -237,6 +276,86 @@ async def test_a_client_that_leaves_a_stream_makes_no_worker_hung(tmp_path: Path
         async with it.model.stream(Payload(body=b'{"delay": 0}'), Context(model="it")) as stream:
             assert [answer.body async for answer in stream] == [b"1", b"2"]
         assert not it.hung
+
+
+async def test_a_worker_that_never_greets_is_hung(wrapper: Path) -> None:
+    async with instance(wrapper, timeout=0.1, grace=0.1) as it:
+        frames, side = socket.socketpair(), socket.socketpair(type=socket.SOCK_SEQPACKET)
+        with frames[1], side[1]:
+            await it.backend.link(7, 8, frames[0], side[0])
+            with anyio.fail_after(15):
+                await it.told.wait()
+            assert it.hung == [(7, 8, "hung")]
+            it.backend.cut(8)
+
+
+async def test_a_link_that_ends_for_no_reason_is_told(wrapper: Path) -> None:
+    async with instance(wrapper, workers=2) as it:
+        first, second = it.processes
+        first.kill()
+        with anyio.fail_after(10):
+            while len(it.backend.slots) == 2:
+                await anyio.sleep(0.01)
+        (slot,) = it.backend.slots
+        slot._handle(Window(3))
+        slot._link.abort()
+        with anyio.fail_after(10):
+            await it.told.wait()
+        assert it.hung == [(1, second.pid, "unlinked")]
+
+
+async def test_a_worker_watches_what_its_api_process_has_left(wrapper: Path) -> None:
+    async with instance(wrapper, timeout=0.2, grace=0.2) as it:
+        (slot,) = it.backend.slots
+        job = Job(Payload(body=b'{"act": "ignore", "n": 60}'), Context(model="it"), One())
+        slot.run([job])
+        with anyio.fail_after(10):
+            while slot._began(1) is None:
+                await anyio.sleep(0.001)
+        slot._link.abort()
+        with pytest.raises(WorkerLost):
+            await job.reply  # type: ignore[misc]
+        with anyio.fail_after(10):
+            await anyio.to_thread.run_sync(it.processes[0].wait)
+
+
+async def test_a_worker_that_ends_what_nobody_wants_lives(wrapper: Path) -> None:
+    async with instance(wrapper, timeout=0.2, grace=0.2) as it:
+        (slot,) = it.backend.slots
+        job = Job(Payload(body=b'{"act": "sleep", "n": 60}'), Context(model="it"), One())
+        slot.run([job])
+        with anyio.fail_after(10):
+            while slot._began(1) is None:
+                await anyio.sleep(0.001)
+        slot._link.abort()
+        with pytest.raises(WorkerLost):
+            await job.reply  # type: ignore[misc]
+        with pytest.raises(TimeoutExpired):
+            await anyio.to_thread.run_sync(partial(it.processes[0].wait, 1.0))
+
+
+async def test_a_model_that_has_failed_ends_what_runs_in_peace(wrapper: Path) -> None:
+    async with instance(wrapper, timeout=10, grace=0.1) as it:
+        (slot,) = it.backend.slots
+        running, behind = (
+            Job(Payload(body=b'{"act": "ignore", "n": 1}'), Context(model="it"), One())
+            for _ in range(2)
+        )
+        slot.run([running])
+        with anyio.fail_after(10):
+            while slot._began(1) is None:
+                await anyio.sleep(0.001)
+            it.backend.become("failed", "too many deaths")
+            while it.model.state != "failed":
+                await anyio.sleep(0.001)
+            answer = await running.reply  # type: ignore[misc]
+            assert answer.body == b'"slept"'
+            assert not it.hung
+            it.processes[0].send_signal(signal.SIGSTOP)
+            slot.run([behind])
+            it.processes[0].kill()
+            with pytest.raises(NotReady):
+                await behind.reply  # type: ignore[misc]
 
 
 async def test_cancelling_can_mean_killing(wrapper: Path) -> None:
@@ -354,7 +473,7 @@ async def test_an_answer_that_is_part_of_the_request_does_not_travel_back(
 async def test_a_worker_that_answers_with_another_requests_bytes_is_cut_off(tmp_path: Path) -> None:
     async with instance(write(tmp_path, PART)) as it:
         array = np.full((300, 400), 1, dtype=np.float32)
-        other = it.backend.take(1_000_000)
+        other = it.backend.pool.take(1_000_000)
         (slot,) = it.backend.slots
         right = slot._answered
 
@@ -409,6 +528,116 @@ async def test_a_session_crosses_the_process_both_ways(
         assert not it.backend.arena.used
 
 
+FILM = """
+    from typing import Iterator
+    from atomserve import BadRequest, Video, Wrapper
+    from atomserve.fields import VideoClip
+
+    TYPES = ["mp4", "\\ud800", "x" * 2_000_000, "\\ud800"]
+
+    class Wordless(BadRequest):
+        def __str__(self) -> str:
+            raise ValueError("no words")
+
+    class It(Wrapper):
+        def predict(self, n: int) -> Video:
+            if n == 4:
+                raise Wordless()
+            return VideoClip(b"abc" * (1 + 100_000 * (n == 3)), "video/" + TYPES[n])
+"""
+
+
+async def test_what_cannot_be_sent_fails_its_own_request(tmp_path: Path) -> None:
+    async with instance(write(tmp_path, FILM)) as it:
+
+        async def film(n: int) -> bytes:
+            payload = Payload(body=msgspec.json.encode({"n": n}), answer="media")
+            with anyio.fail_after(10):
+                return bytes((await it.model.call(payload, Context(model="it")).answer()).body)
+
+        for n in (1, 2, 3):
+            with pytest.raises(BadAnswer):
+                await film(n)
+        with pytest.raises(PluginFailed):
+            await film(4)
+        assert await film(0) == b"abc"
+        assert it.backend.slots[0].busy == 0
+
+
+async def test_headers_too_large_for_a_worker_fail_their_own_request(wrapper: Path) -> None:
+    async with instance(wrapper) as it:
+        context = Context(model="it", headers=RawHeaders([(b"x-a", b"a" * 1_500_000)]))
+        with pytest.raises(HeadersTooLarge):
+            await ask(it, context, act="add", n=1)
+        body = {"act": "add", "n": 1, "text": "x" * 100_000}
+        with pytest.raises(HeadersTooLarge):
+            await ask(it, context, **body)
+        assert not it.backend.slots[0]._leases
+        assert await ask(it, act="add", n=1) == 2
+
+
+ONCE = """
+    from typing import Iterator
+    from atomserve import Wrapper
+
+    class It(Wrapper):
+        def session(self, inputs: Iterator[str]) -> Iterator[str]:
+            yield next(inputs)
+"""
+
+
+async def test_what_a_session_is_sent_after_its_end_is_given_back(tmp_path: Path) -> None:
+    async with instance(write(tmp_path, ONCE)) as it:
+        large = Payload(body=msgspec.json.encode("y" * 100_000))
+        for _ in range(3):
+            async with it.model.session(Payload(), Context(model="it")) as session:
+                for _ in range(4):  # The wrapper has ended before it is sent all of them.
+                    await session.send(large)
+                await anext(session)
+                with pytest.raises(StopAsyncIteration):
+                    await anext(session)
+                await session.send(large)  # Nobody is there any more.
+        with anyio.fail_after(10):
+            while it.backend.arena.used:
+                await anyio.sleep(0.01)
+        assert not it.backend.slots[0]._leases
+
+
+async def test_a_frame_of_a_job_that_is_over_is_nobodys_fault(tmp_path: Path) -> None:
+    async with instance(write(tmp_path, ONCE)) as it:
+        (slot,) = it.backend.slots
+        async with it.model.session(Payload(), Context(model="it")) as session:
+            await session.send(Payload(body=b'"a"'))
+            assert (await anext(session)).body == b'"a"'
+            with pytest.raises(StopAsyncIteration):
+                await anext(session)
+        with anyio.fail_after(10):
+            while slot.busy:
+                await anyio.sleep(0.001)
+        slot._handle(Took(1, 1))
+        slot._handle(Done(1))
+        assert slot.room == 1
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        Took(9, 1),
+        Done(9),
+        Ended(9),
+        Answered(9, b"", "", last=True),
+        Failed(9, "", ""),
+        Release(Place(0, 64, 9)),
+        Ledger(Place(7, 0, 32)),
+    ],
+    ids=lambda frame: type(frame).__name__,
+)
+async def test_what_a_worker_was_never_given_is_nonsense(wrapper: Path, frame: Any) -> None:
+    async with instance(wrapper) as it:
+        with pytest.raises(BrokenFrame):
+            it.backend.slots[0]._handle(frame)
+
+
 COUNT = """
     from typing import Any, Iterator
     from atomserve import Wrapper
@@ -449,6 +678,15 @@ ASYNC = """
             It.inside -= 1
             return It.most
 """
+
+
+async def test_a_worker_takes_as_many_as_its_capacity_from_the_start(tmp_path: Path) -> None:
+    async with instance(write(tmp_path, ASYNC)) as it:
+        (slot,) = it.backend.slots
+        with anyio.fail_after(10):
+            while not slot.room:
+                await anyio.sleep(0.001)
+        assert slot.room == 4
 
 
 async def test_capacity_holds_in_a_worker(tmp_path: Path) -> None:

@@ -29,13 +29,13 @@ async def test_a_wrapper_is_told_who_asks(tmp_path: Any, tenant_header: str, ten
     (tmp_path / "it.py").write_text(WHO)
     client = Client()
     client.request_id = "r-1"
-    scope = {"type": "http", "atomserve.client": client}
+    raw = [(b"x-a", b"1"), (b"X-Org", b"acme")]
+    scope = {"type": "http", "atomserve.client": client, "headers": raw}
     async with instance(tmp_path / "it.py") as it:
         entry = Entry(it.model, "/here", tenant_header=tenant_header)
         assert entry.client(scope) is client
         assert (client.model, client.route) == ("it", "/here")
-        head = Head([(b"x-a", b"1"), (b"X-Org", b"acme")])
-        answer = await entry.call(Payload(body=b"{}"), head, client).answer()
+        answer = await entry.call(Payload(body=b"{}"), Head(raw), client).answer()
     assert bytes(answer.body) == b'["it","r-1","%b","1"]' % tenant.encode()
 
 

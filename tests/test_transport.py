@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import msgspec
 import pytest
@@ -61,6 +61,7 @@ to_worker = st.one_of(
         tenant=text,
         headers=st.lists(st.tuples(st.binary(max_size=9), st.binary(max_size=9)), max_size=4),
     ),
+    st.just(transport.BatchEnd()),
     st.builds(Cancel, numbers),
     st.builds(transport.Earn, numbers, numbers),
     st.builds(transport.Item, numbers, forms, bodies),
@@ -118,7 +119,7 @@ def test_every_frame_has_an_example_and_a_sentence(
     kinds: Any, frames: st.SearchStrategy[Any]
 ) -> None:
     classes = get_args(kinds)
-    assert len(classes) in (7, 9)
+    assert len(classes) in (8, 9)
     tags = {cls.__struct_config__.tag for cls in classes}
     assert len(tags) == len(classes)
     assert all((cls.__doc__ or "").endswith(("\n    ", ".")) for cls in classes)
@@ -196,7 +197,7 @@ def test_what_cannot_be_sent_leaves_the_buffer_as_it_was() -> None:
     buffer = bytearray(b"before")
     with pytest.raises(BrokenFrame, match="over the limit"):
         encode_into(buffer, Answered(1, bytes(MAX_FRAME), "", last=True))
-    with pytest.raises(UnicodeEncodeError):
+    with pytest.raises(BrokenFrame, match="surrogates"):
         encode_into(buffer, Answered(1, bytes(1000), "\udcff", last=True))
     assert buffer == b"before"
 
@@ -259,6 +260,19 @@ def test_an_error_that_is_unknown_here_is_the_plugins() -> None:
     error = error_of(Failed(1, "no_such_code", "what happened"))
     assert type(error) is PluginFailed
     assert error.detail == "what happened"
+
+
+@pytest.mark.parametrize("wait", ["soon", float("nan"), -1, [1], 10**30])
+def test_what_a_plugin_puts_into_an_error_crosses_or_is_left_out(wait: Any) -> None:
+    error = BadRequest("no", errors=[Fault("$", cast("str", 7)), cast("Fault", "this")])
+    error.retry_after = wait
+    error.error_id = cast("str", 7)
+    (received,) = Decoder[Failed](Failed).feed(encode(failure_of(1, error)))
+    assert received == Failed(1, "bad_request", "no", (Fault("$", "7"),), None, "7")
+    error.errors = cast("Any", 5)
+    error.retry_after = 2
+    (received,) = Decoder[Failed](Failed).feed(encode(failure_of(1, error)))
+    assert (received.errors, received.retry_after) == ((), 2.0)
 
 
 def test_the_words_of_an_error_always_fit_into_a_frame() -> None:

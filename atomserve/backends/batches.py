@@ -41,7 +41,9 @@ class BatchSlot:
         name = f"atomserve {runner.model}"
         # Daemons: a plugin that never returns must not keep the process from ending.
         self._threads = [
-            threading.Thread(target=self._work if n else self._live, name=name, daemon=True)
+            threading.Thread(
+                target=self._work if n else self._live, args=(n,), name=name, daemon=True
+            )
             for n in range(options.capacity)
         ]
         self._clerk = Clerk(runner, mailbox, self._begin, key=options.batch_key)
@@ -104,7 +106,7 @@ class BatchSlot:
 
     # In the wrapper's threads.
 
-    def _live(self) -> None:
+    def _live(self, place: int) -> None:
         try:
             self._check_key()
             self._runner.load()
@@ -118,7 +120,7 @@ class BatchSlot:
                 thread.start()
             self._mailbox.post(self._ready_now)
             self.life.report()
-            self._work()
+            self._work(place)
             for thread in self._threads[1:]:
                 thread.join()
             self._clerk.finish()
@@ -135,17 +137,17 @@ class BatchSlot:
             known = ", ".join(names) or "none"
             raise PluginError(f"{where}: {key!r} is no scalar input; expected of: {known}")
 
-    def _work(self) -> None:
-        while self._step():
+    def _work(self, place: int) -> None:
+        while self._step(place):
             pass
 
-    def _step(self) -> bool:
+    def _step(self, place: int) -> bool:
         # A function of its own: while it waits, nothing holds the last batch.
         if (groups := self._ready.get()) is None:
             return False
-        for group in groups:
-            for item in self._wanted(group.items):
-                item.job.reply.begun()
+        wanted = next((item for group in groups for item in self._wanted(group.items)), None)
+        if wanted is not None:
+            wanted.job.reply.begun(place)
         for group in groups:
             self._bisect(group)
         self._mailbox.post(self._freed)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import copy_context
 from functools import partial
@@ -20,8 +21,8 @@ from atomserve.context import current_context
 from atomserve.engine.jobs import Job
 from atomserve.engine.loops import Mailbox
 from atomserve.engine.options import Options
-from atomserve.engine.streams import CREDIT_ITEMS
-from atomserve.errors import Abandoned, AtomError, PluginError
+from atomserve.engine.streams import LoopCredit
+from atomserve.errors import Abandoned, AtomError, DeadlineExceeded, PluginError
 
 log = structlog.get_logger("atomserve.backends")
 
@@ -37,8 +38,9 @@ class LoopSlot:
         self._on_room = on_room
         self._capacity = options.capacity
         self._idle = 0
+        self._places = list(range(options.capacity))
         self._tasks: dict[Job, asyncio.Task[None]] = {}
-        self._credits: dict[Job, asyncio.Semaphore] = {}
+        self._credits: dict[Job, LoopCredit] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
         self.life = Life(mailbox)
@@ -65,8 +67,8 @@ class LoopSlot:
             job.holder = self
             self._idle -= 1
             if job.takes == "stream":
-                credit = self._credits[job] = asyncio.Semaphore(CREDIT_ITEMS)
-                job.consumed = partial(self._post, credit.release)
+                credit = self._credits[job] = LoopCredit()
+                job.consumed = partial(self._post, credit.earn)
             self._post(self._begin, job)
 
     def drop(self, job: Job) -> None:
@@ -138,7 +140,11 @@ class LoopSlot:
         post, reply = self._mailbox.post, job.reply
         if reply.ended:
             return
-        reply.begun()
+        if job.expired(time.monotonic()):
+            post(reply.fail, DeadlineExceeded("the deadline passed before the request ran"))
+            return
+        place = self._places.pop()
+        reply.begun(place)
         current_context.set(job.context)
         try:
             if job.takes == "call":
@@ -154,10 +160,12 @@ class LoopSlot:
         except BaseException as exc:
             log.error("slot.failed", model=job.context.model, exc_info=exc)
             post(reply.fail, AtomError("an internal error; it is in the log"))
+        finally:
+            self._places.append(place)
 
     async def _stream(self, job: Job) -> None:
         credit, reply = self._credits[job], job.reply
         async for answer in self._runner.answers_async(job.payload):
-            await credit.acquire()
+            await credit.spend(len(answer.head) + len(answer.body))
             self._mailbox.post(reply.answer, reply.prepared(answer))
         self._mailbox.post(reply.end)

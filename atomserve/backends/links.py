@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import struct
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -12,6 +11,7 @@ import msgspec
 import structlog
 
 from atomserve.engine.loops import EndOfTurn, Mailbox
+from atomserve.errors import ArenaFull
 from atomserve.transport.arenas import Arena, Block, Place
 from atomserve.transport.descriptors import receive_descriptors, send_descriptors
 from atomserve.transport.frames import BrokenFrame, Decoder, Share, Unshare, encode, encode_into
@@ -21,8 +21,6 @@ log = structlog.get_logger("atomserve.links")
 
 INLINE = 64 * 1024
 """Bytes up to which a body travels in its frame; a larger one through an arena."""
-LEDGER = struct.Struct("<q")
-"""How a worker's ledger holds the number of the last job that it has begun."""
 SHARED = 1024 * 1024 * 1024
 """Bytes of the other end's arena that are mapped at most."""
 
@@ -62,16 +60,28 @@ class Link(asyncio.Protocol):
         await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=sock)
 
     def send(self, frame: msgspec.Struct) -> None:
-        """Send ``frame`` at the end of this loop turn; after the end of the link it is dropped."""
+        """Send ``frame`` at the end of this loop turn; after the end of the link it is dropped.
+
+        Raises:
+            BrokenFrame: it cannot be sent.
+        """
         if self._transport is not None:
             encode_into(self._out, frame)
             self._turn.ask()
 
     def place(self, block: Block) -> Place:
-        """Return ``block`` as the other end may read it: its segment is sent ahead once."""
+        """Return ``block`` as the other end may read it: its segment is sent ahead once.
+
+        Raises:
+            ArenaFull: the other end cannot be shown more memory now.
+        """
         segment = block.segment
         if segment.number not in self._announced:
-            send_descriptors(self._side, encode(Share(segment.number, segment.size)), [segment.fd])
+            share = encode(Share(segment.number, segment.size))
+            try:
+                send_descriptors(self._side, share, [segment.fd])
+            except OSError as exc:
+                raise ArenaFull(retry_after=1.0) from exc
             self._announced.add(segment.number)
         return block.place
 
@@ -89,13 +99,24 @@ class Link(asyncio.Protocol):
         """
         post = self._mailbox.post
         try:
-            while place.segment not in self._mapping:
-                payload, descriptors = receive_descriptors(self._side, 1)
-                (share,) = Decoder[Share](Share).feed(payload)
-                self._mapping.add(share.segment, descriptors[0], share.size)
+            self._learn(place.segment)
             return self._mapping.root(place, lambda freed: post(on_free, freed))
         except (ValueError, LookupError, OSError) as exc:
             raise BrokenFrame(f"no bytes at {place}: {exc}") from exc
+
+    def _learn(self, segment: int) -> None:
+        """Map what the other end has shared until ``segment`` is there."""
+        while segment not in self._mapping:
+            payload, descriptors = receive_descriptors(self._side, 1)
+            (share,) = Decoder[Share](Share).feed(payload)
+            self._mapping.add(share.segment, descriptors[0], share.size)
+
+    def _forget(self, segment: int) -> None:
+        try:
+            self._learn(segment)  # It may go before anybody has looked at it.
+            self._mapping.drop(segment)
+        except (ValueError, LookupError, OSError) as exc:
+            raise BrokenFrame(f"no segment {segment}: {exc}") from exc
 
     def close(self) -> None:
         """End the link, once what was sent has left."""
@@ -115,10 +136,10 @@ class Link(asyncio.Protocol):
         try:
             for frame in self._decoder.feed(data):
                 if type(frame) is Unshare:
-                    self._mapping.drop(frame.segment)
+                    self._forget(frame.segment)
                 else:
                     self._on_frame(frame)
-        except (BrokenFrame, ValueError) as exc:  # the latter of places that are not where they say
+        except BrokenFrame as exc:
             log.error("link.nonsense", error=repr(exc))
             self.abort()
 

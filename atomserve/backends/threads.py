@@ -69,7 +69,9 @@ class ThreadSlot:
         name = f"atomserve {runner.model}"
         # Daemons: a plugin that never returns must not keep the process from ending.
         self._threads = [
-            threading.Thread(target=self._work if n else self._live, name=name, daemon=True)
+            threading.Thread(
+                target=self._work if n else self._live, args=(n,), name=name, daemon=True
+            )
             for n in range(options.capacity)
         ]
 
@@ -124,7 +126,7 @@ class ThreadSlot:
         for _ in self._threads:
             self._hops.put(None)
 
-    def _live(self) -> None:
+    def _live(self, place: int) -> None:
         try:
             self._runner.load()
             for _ in self._runner.examples():
@@ -136,7 +138,7 @@ class ThreadSlot:
                 thread.start()
             self._mailbox.post(self._ready)
             self.life.report()
-            self._work()
+            self._work(place)
             for thread in self._threads[1:]:
                 thread.join()
         self._runner.unload()
@@ -152,21 +154,21 @@ class ThreadSlot:
         self._idle += 1
         self._on_room()
 
-    def _work(self) -> None:
-        while self._hop():
+    def _work(self, place: int) -> None:
+        while self._hop(place):
             pass
 
-    def _hop(self) -> bool:
+    def _hop(self, place: int) -> bool:
         # A function of its own: while it waits for the next hop, nothing holds the last one's jobs
         # and what their bodies lie in.
         if (jobs := self._hops.get()) is None:
             return False
         for job in jobs:
-            self._step(job)
+            self._step(job, place)
         self._mailbox.post(self._freed, jobs)
         return True
 
-    def _step(self, job: Job) -> None:
+    def _step(self, job: Job, place: int) -> None:
         started = time.monotonic()
         post, reply = self._mailbox.post, job.reply
         if reply.ended:
@@ -175,7 +177,7 @@ class ThreadSlot:
         if job.expired(started):
             post(reply.fail, DeadlineExceeded("the deadline passed before the request ran"))
             return
-        reply.begun()
+        reply.begun(place)
         token = current_context.set(job.context)
         try:
             if job.takes == "call":

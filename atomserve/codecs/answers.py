@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from math import isfinite
 from typing import Any
@@ -21,6 +22,9 @@ from atomserve.specs import Tensor
 
 UNFIT = (AttributeError, TypeError, ValueError, OverflowError, RecursionError)
 """What an object that is not as annotated makes an encoder raise."""
+
+
+MEDIA_TYPE = re.compile(r"[!-~]{1,64}/[ -~]{1,190}")
 
 
 class Answers:
@@ -83,7 +87,10 @@ class Answers:
             raise NotAcceptable("the answer is not a medium by itself: ask for application/json")
         if value is None and self._nullable:
             return self._json(value, "")
-        own = value.media_type if isinstance(value, VideoClip) else media_type or spec.media_type
+        if isinstance(value, VideoClip):
+            own = _checked(value.media_type)
+        else:
+            own = media_type or spec.media_type
         if isinstance(spec, Tensor):
             array = array_of(spec, value)
             # Whoever keeps the answer copies the numbers once, to where they are read.
@@ -114,6 +121,13 @@ def plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value.tolist()
     raise TypeError(f"{type(value).__name__} cannot be written")
+
+
+def _checked(media_type: Any) -> str:
+    """Return a wrapper's own media type, which becomes a header."""
+    if not isinstance(media_type, str) or not MEDIA_TYPE.fullmatch(media_type):
+        raise BadAnswer("the model's answer has a media type that is none")
+    return media_type
 
 
 def _refuse_infinite(value: Any) -> None:

@@ -58,8 +58,11 @@ class Host(Protocol):
     def on_room(self) -> None:
         """A slot's room grew, or the slots are not the same any more."""
 
-    def lost(self, begun: Sequence[Job], waiting: Sequence[Job]) -> None:
-        """A slot is gone with the jobs that it had: those it may have run, those it did not."""
+    def lost(self, begun: Sequence[Job], waiting: Sequence[Job]) -> bool:
+        """A slot is gone with the jobs that it had: those it may have run, those it did not.
+
+        Returns whether one of the jobs is looked for that the slot was lost by.
+        """
 
 
 class Opened(Protocol):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
 
 from atomserve.engine.jobs import Answer, Job, Payload
 from atomserve.engine.loops import Timer, call_later
@@ -13,16 +14,37 @@ from atomserve.errors import Abandoned, AtomError, DeadlineExceeded
 Forget = Callable[[Job], None]
 
 
+class Asked(Protocol):
+    """What a call can end: a job of its own, or its part in one that several wait for."""
+
+    @property
+    def headers(self) -> Sequence[tuple[bytes, bytes]]: ...
+
+    def give_up(self, error: AtomError) -> None: ...
+
+    def walk_away(self) -> None: ...
+
+
+Wanted = TypeVar("Wanted", bound=Asked)
+
+
 class Call:
     """A unary job on its way; `answer` must be awaited, once."""
 
     __slots__ = ("_forget", "_job", "_reply", "_timer")
 
-    def __init__(self, job: Job, reply: One, timeout: float, forget: Forget) -> None:
-        self._job = job
+    def __init__(
+        self, job: Wanted, reply: One, timeout: float, forget: Callable[[Wanted], None]
+    ) -> None:
+        self._job: Asked = job
         self._reply = reply
-        self._forget = forget
+        self._forget: Callable[[Any], None] = forget
         self._timer: Timer = call_later(timeout, self._expire)
+
+    @property
+    def headers(self) -> Sequence[tuple[bytes, bytes]]:
+        """What the answer says beside its body; ask when it is there."""
+        return self._job.headers
 
     async def answer(self) -> Answer:
         """Wait for the answer; being cancelled abandons the job.

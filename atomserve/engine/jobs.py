@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, ClassVar, Literal, Protocol
 
 import msgspec
 
@@ -27,6 +27,10 @@ USUAL_URGENCY = 3
 class Body(Protocol):
     """A large request body that lies where the slots can see it; `release` gives it back."""
 
+    @property
+    def data(self) -> memoryview:
+        """The bytes, of no use after `release`."""
+
     def __len__(self) -> int: ...
 
     def release(self) -> None: ...
@@ -46,6 +50,11 @@ class Payload(msgspec.Struct, kw_only=True):
     answer_type: str = ""
     """For ``media``: the media type that the client prefers, empty for the field's own."""
 
+    def release(self) -> None:
+        """Give a large body back; once."""
+        if type(self.body) not in (bytes, bytearray, memoryview):
+            self.body.release()
+
 
 class Answer(msgspec.Struct, frozen=True):
     """An answer as it leaves, or one item of a stream."""
@@ -55,6 +64,12 @@ class Answer(msgspec.Struct, frozen=True):
     head: bytes = b""
     """What stands before ``body``: a large array need not be copied to put a header there."""
 
+    def copied(self) -> Answer:
+        """Return it in bytes of its own: a view keeps all that it is a view of."""
+        if type(self.body) is bytes and not self.head:
+            return self
+        return Answer(b"".join((self.head, self.body)), self.media_type)
+
 
 class Reply(Protocol):
     """Where a job's answers go; the first of `end` and `fail` is its only end.
@@ -63,8 +78,8 @@ class Reply(Protocol):
     After the end every call is ignored.
     """
 
-    def begun(self) -> None:
-        """The wrapper is about to run."""
+    def begun(self, place: int) -> None:
+        """The wrapper is about to run, for all of the job's batch, in this place of its slot."""
 
     def prepared(self, answer: Answer) -> Answer:
         """Make ``answer`` independent of the wrapper's memory."""
@@ -115,11 +130,13 @@ class Job:
         "key",
         "payload",
         "reply",
-        "retried",
         "taken",
         "takes",
         "urgency",
     )
+
+    headers: ClassVar[Sequence[tuple[bytes, bytes]]] = ()
+    """What its answer says beside its body."""
 
     def __init__(
         self,
@@ -139,7 +156,6 @@ class Job:
         self.holder: Holder | None = None
         self.consumed: Callable[[], None] = _nothing
         """Set by the slot of a stream: the client has read one more answer."""
-        self.retried = False
         self.arrived = 0.0
         """When it was accepted, on the context's clock."""
         self.taken: float | None = None
@@ -148,7 +164,7 @@ class Job:
         self.cost = 1.0
         """What it takes of a batch's budget, and of its tenant's turn."""
         self.key: Hashable = None
-        """Only jobs with equal keys share a batch."""
+        """Only jobs with equal keys share a batch; a `suspects.Part` once it lost its worker."""
 
     @property
     def started(self) -> bool:

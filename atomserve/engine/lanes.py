@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from weakref import WeakKeyDictionary
 
 from atomserve.engine.batching import Batching
@@ -15,6 +15,7 @@ from atomserve.engine.jobs import Job
 from atomserve.engine.limits import AdaptiveLimit, Pace
 from atomserve.engine.queues import Queue
 from atomserve.engine.quotas import OTHERS, Bucket, Quotas
+from atomserve.engine.suspects import Part
 from atomserve.errors import AtomError, DeadlineExceeded, Overloaded, QuotaExceeded
 from atomserve.settings import TenantSettings
 
@@ -207,6 +208,13 @@ class Lane:
                 return batch
         return []
 
+    def together(self, jobs: Sequence[Job]) -> tuple[Sequence[Job], int]:
+        """Return which of ``jobs`` ran with the last of them, and how many ran there at first."""
+        batch = self._batches.get(jobs[-1])
+        if batch is None:
+            return jobs[-1:], 1
+        return [job for job in jobs if job in batch.jobs], batch.size
+
     def finished(self, job: Job, now: float) -> None:
         """``job``, which was accepted, has ended, answered or not."""
         if job.taken is None:
@@ -312,7 +320,7 @@ class Lane:
         for key in (first, *(key for key in self._groups if key != first)):
             group = self._groups[key]
             assert self.batching is not None
-            if self.batching.full(group.waiting, group.cost):
+            if isinstance(key, Part) or self.batching.full(group.waiting, group.cost):
                 return key
             if group.asked is None:
                 group.asked = now

@@ -7,21 +7,27 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+import msgspec
 import structlog
 
 from atomserve.context import Context
 from atomserve.engine.backend import Backend, Opened, Sink, Slot
 from atomserve.engine.batching import Batching, Bounds
+from atomserve.engine.cache import Cache
 from atomserve.engine.calls import Call, Session, Stream
 from atomserve.engine.dealing import deal
+from atomserve.engine.digests import digest
+from atomserve.engine.flights import Flights
 from atomserve.engine.jobs import USUAL_URGENCY, Job, Payload
 from atomserve.engine.lanes import Lane
 from atomserve.engine.loops import EndOfTurn, Mailbox, Timer, call_later
 from atomserve.engine.options import Options
+from atomserve.engine.poison import Poison
 from atomserve.engine.replies import Many, One
 from atomserve.engine.streams import Inbox
+from atomserve.engine.suspects import NOBODY, Verdict, judge, judge_each
 from atomserve.engine.traits import Traits
-from atomserve.errors import AtomError, Draining, NotReady, PluginError, WorkerLost
+from atomserve.errors import AtomError, Draining, NotReady, PluginError, PoisonRequest, WorkerLost
 from atomserve.signature import Signature
 
 log = structlog.get_logger("atomserve.engine")
@@ -53,6 +59,8 @@ class Model:
         self._lane = _lane(name, backend.options)
         self._traits = Traits(backend.options)
         self._due: Timer | None = None
+        self._flights: Flights | None = None
+        self._poison = Poison()
         self._on_change = on_change
 
     def __repr__(self) -> str:
@@ -80,6 +88,7 @@ class Model:
                 self._opened, self.signature = opened, opened.signature
                 if self.signature.takes == "batch":
                     self._lane.batch(Batching(_bounds(self.options)))
+                self._flights = self._shared(opened.signature)
                 self._become("ready")
                 try:
                     raise PluginError(await opened.failure())
@@ -99,25 +108,44 @@ class Model:
         if self.state in ("ready", "restarting"):
             self._become("ready" if self.slots else "restarting")
 
-    def lost(self, begun: Sequence[Job], waiting: Sequence[Job]) -> None:
+    def lost(self, begun: Sequence[Job], waiting: Sequence[Job]) -> bool:
         """Let a lost slot's jobs run again where that is safe, else fail them.
 
         ``begun`` may have run; ``waiting`` did not. Both are in the order of their arrival.
+        Returns whether one of the jobs is looked for that the slot was lost by.
         """
+        verdict = self._verdict(begun) if begun else NOBODY
         now = time.monotonic()
-        again = list(waiting)
-        for job in reversed(begun):
+        for job in verdict.guilty:
+            self._shun(job, now)
+        for job in verdict.unclear:
+            job.reply.fail(WorkerLost(retry_after=1.0))
+        for job in (*reversed(waiting), *reversed(verdict.again)):
             if job.reply.ended:
                 continue
-            if self.options.idempotent and job.takes == "call" and not job.retried:
-                job.retried = True
-                again.insert(0, job)
+            if self.state == "failed":
+                job.reply.fail(self._unready())
             else:
-                job.reply.fail(WorkerLost(retry_after=1.0))
-        for job in reversed(again):
-            if not job.reply.ended:
                 self._lane.restore(job, now)
         self._turn.ask()
+        return verdict.excused
+
+    def _shun(self, job: Job, now: float) -> None:
+        log.error("request.poison", model=self.name, request_id=job.context.request_id)
+        if found := digest(job.payload, ""):
+            self._poison.add(found, now)
+        job.reply.fail(PoisonRequest())
+
+    def _verdict(self, begun: Sequence[Job]) -> Verdict:
+        if not self.options.idempotent or any(job.takes != "call" for job in begun):
+            return Verdict(unclear=begun, excused=False)
+        if self._lane.batching is None or self.options.capacity > 1:
+            return judge_each(begun)
+        suspects, ran = self._lane.together(begun)
+        # Those before were answered; the answers were lost on their way.
+        answered = begun[: len(begun) - len(suspects)]
+        verdict = judge(suspects, ran)
+        return msgspec.structs.replace(verdict, again=(*answered, *verdict.again))
 
     def check(self, tenant: str = "") -> Signature:
         """Say what is served, if a request of ``tenant`` could be taken; asked before its body.
@@ -125,12 +153,12 @@ class Model:
         Raises:
             NotReady: the model is not loaded.
             Draining: the server is shutting down.
-            Overloaded: its lane is full.
+            Overloaded: its lane is full, and no request can be answered without a place in it.
         """
         if self.state not in ("ready", "restarting") or self.closed is not None:
             raise self._unready()
         assert self.signature is not None, "a model that was ready has its signature"
-        if self._lane.full:
+        if self._lane.full and self._flights is None:
             self._fill_slots()  # Slots may have room for what arrived in this very turn.
             if self._lane.refuses(tenant):
                 raise self._lane.refusal()
@@ -149,12 +177,14 @@ class Model:
         Raises:
             AtomError: as `check` does.
         """
+        patience = self._patience(wait)
+        context.deadline = time.monotonic() + patience
+        if self._flights is not None:
+            return self._call_shared(self._flights, payload, context, patience, urgency)
         reply = One()
         job = Job(payload, context, reply, urgency=urgency)
         if self._traits:
             self._traits.mark(job)
-        patience = self._patience(wait)
-        context.deadline = time.monotonic() + patience
         self._accept(job)
         return Call(job, reply, patience, self._forget)
 
@@ -195,6 +225,36 @@ class Model:
         """Begin a large body; raises as `Sink` does."""
         return self.backend.sink(declared)
 
+    def _shared(self, signature: Signature) -> Flights | None:
+        """Return what equal requests share, if they may."""
+        options = self.options
+        if not options.cacheable or signature.streams or signature.takes == "session":
+            return None
+        return Flights(
+            Cache(options.cache_size, options.cache_ttl),
+            signature.version,
+            longest=options.timeout,
+            accept=self._accept_shared,
+            forget=self._forget,
+        )
+
+    def _call_shared(
+        self, flights: Flights, payload: Payload, context: Context, patience: float, urgency: int
+    ) -> Call:
+        try:
+            self.check()
+        except AtomError:
+            payload.release()
+            raise
+        return flights.call(payload, context, patience=patience, urgency=urgency)
+
+    def _accept_shared(self, job: Job) -> None:
+        if self._traits:
+            self._traits.mark(job)
+        if self._lane.full:
+            self._fill_slots()  # Nobody has looked before its body was read.
+        self._accept(job)
+
     def _patience(self, wait: float | None) -> float:
         return self.options.timeout if wait is None else min(wait, self.options.timeout)
 
@@ -202,9 +262,11 @@ class Model:
         try:
             self.check(job.context.tenant)
             job.arrived = now = time.monotonic()
+            if self._poison and self._poison.holds(digest(job.payload, "") or b"", now):
+                raise PoisonRequest
             self._lane.offer(job, now)
         except AtomError:
-            _release(job)
+            job.payload.release()
             raise
         self.jobs.add(job)
         self._turn.ask()
@@ -212,7 +274,7 @@ class Model:
     def _forget(self, job: Job) -> None:
         self.jobs.discard(job)
         self._lane.finished(job, time.monotonic())
-        _release(job)
+        job.payload.release()
 
     def _fill_slots(self) -> None:
         if self._due is not None:
@@ -277,9 +339,3 @@ def _unheard(_: float) -> None:
 
 def _busy(slot: Slot) -> int:
     return slot.busy
-
-
-def _release(job: Job) -> None:
-    body = job.payload.body
-    if type(body) not in (bytes, bytearray, memoryview):
-        body.release()

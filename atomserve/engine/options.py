@@ -9,6 +9,7 @@ import msgspec
 from atomserve.settings import (
     Count,
     Executor,
+    MiB,
     ModelSettings,
     Positive,
     Settings,
@@ -38,6 +39,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     max_batch_cost: Positive | None = None
     bisect: bool = True
     target_latency: Timeout | None = None
+    cacheable: bool = False
+    cache_size: Bytes = 64 * MiB
+    cache_ttl: Timeout = 300.0
     devices: tuple[str, ...] = ()
     threads: Count | None = None
     env: dict[str, str] = {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 from atomserve.engine.jobs import Answer
@@ -30,11 +30,20 @@ class One:
     def ended(self) -> bool:
         return self._future.done()
 
-    def begun(self) -> None:
+    def then(self, told: Callable[[Answer | AtomError], None]) -> None:
+        """Call ``told`` with the answer or the error, in the loop turn after it came."""
+
+        def tell(future: asyncio.Future[Answer]) -> None:
+            error = future.exception()
+            told(error if isinstance(error, AtomError) else future.result())
+
+        self._future.add_done_callback(tell)
+
+    def begun(self, place: int) -> None:
         """Nobody needs to know."""
 
     def prepared(self, answer: Answer) -> Answer:
-        return _copied(answer)
+        return answer.copied()
 
     def answer(self, answer: Answer) -> None:
         if not self._future.done():
@@ -66,11 +75,11 @@ class Many:
     def ended(self) -> bool:
         return self._ended
 
-    def begun(self) -> None:
+    def begun(self, place: int) -> None:
         """Nobody needs to know."""
 
     def prepared(self, answer: Answer) -> Answer:
-        return _copied(answer)
+        return answer.copied()
 
     def answer(self, answer: Answer) -> None:
         if not self._ended:
@@ -102,10 +111,3 @@ class Many:
             self._arrived = asyncio.get_running_loop().create_future()
             await self._arrived
         return self._queue.popleft()
-
-
-def _copied(answer: Answer) -> Answer:
-    """Join what ``answer`` refers to into bytes of its own."""
-    if type(answer.body) is bytes and not answer.head:
-        return answer
-    return Answer(b"".join((answer.head, answer.body)), answer.media_type)

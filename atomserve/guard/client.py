@@ -18,11 +18,11 @@ class ClientGone(OSError):
 class Client:
     """Who asked.
 
-    A surface sets ``route``, ``model`` and ``code`` for the access record, and ``refusal`` where
-    its dialect tells of errors in another way than as problem details.
+    A surface sets ``route``, ``model`` and ``code`` for the access record, ``tenant`` for the
+    queue, and ``refusal`` where its dialect tells of errors in another way than as problem details.
     """
 
-    __slots__ = ("_callbacks", "code", "gone", "model", "refusal", "request_id", "route")
+    __slots__ = ("_callbacks", "code", "gone", "model", "refusal", "request_id", "route", "tenant")
 
     def __init__(self) -> None:
         self.request_id = ""
@@ -30,6 +30,7 @@ class Client:
         self.route = ""
         self.model = ""
         self.code = ""
+        self.tenant = ""
         self.refusal: Refusal = problem_response
         self._callbacks: list[Gone] | None = None
 

@@ -99,7 +99,7 @@ class Exchange(Client):
     )
 
     def __init__(self, bounds: Bounds, receive: Receive, send: Send) -> None:
-        self.request_id = self.route = self.model = self.code = ""
+        self.request_id = self.route = self.model = self.code = self.tenant = ""
         self.gone = False
         self.refusal = problem_response
         self._callbacks = None

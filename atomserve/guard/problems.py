@@ -9,7 +9,7 @@ from collections.abc import Callable
 import msgspec
 from starlette.types import Send
 
-from atomserve.errors import AtomError, problem
+from atomserve.errors import AtomError, Overloaded, problem
 
 Headers = list[tuple[bytes, bytes]]
 Answer = tuple[int, Headers, bytes]
@@ -21,9 +21,22 @@ MEDIA_TYPE = "application/problem+json"
 
 def headers_of(error: AtomError) -> Headers:
     """Return the header fields that belong to ``error``, in whatever form it is told."""
-    if error.retry_after is None:
-        return list(error.headers)
-    return [(b"retry-after", b"%d" % max(1, math.ceil(error.retry_after))), *error.headers]
+    headers = list(error.headers)
+    if error.retry_after is not None:
+        headers.append((b"retry-after", b"%d" % _whole(error.retry_after)))
+    if isinstance(error, Overloaded) and error.limit is not None:
+        name = error.policy
+        left = f'"{name}";r={error.remaining}'
+        if error.reset is not None:
+            left += f";t={_whole(error.reset)}"
+        headers.append((b"ratelimit-policy", f'"{name}";q={error.limit}'.encode()))
+        headers.append((b"ratelimit", left.encode()))
+    return headers
+
+
+def _whole(seconds: float) -> int:
+    """Round up: who comes back sooner comes too soon."""
+    return max(1, math.ceil(seconds))
 
 
 def problem_response(error: AtomError) -> Answer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from starlette.types import Receive, Send
 
@@ -58,13 +58,16 @@ async def _piece(receive: Receive) -> tuple[bytes, bool]:
     return message.get("body", b""), message.get("more_body", False)
 
 
-async def send_answer(send: Send, answer: Answer) -> None:
-    """Send a complete answer with status 200."""
+async def send_answer(
+    send: Send, answer: Answer, extra: Sequence[tuple[bytes, bytes]] = ()
+) -> None:
+    """Send a complete answer with status 200 and the ``extra`` header fields."""
     body = answer.body
     size = len(body) if isinstance(body, bytes) else body.nbytes
     headers = [
         (b"content-type", answer.media_type.encode()),
         (b"content-length", str(len(answer.head) + size).encode()),
+        *extra,
     ]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     if answer.head:

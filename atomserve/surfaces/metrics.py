@@ -32,7 +32,7 @@ from atomserve.telemetry.vitals import Vitals, vitals
 
 STATES = ("starting", "loading", "ready", "retiring", "restarting", "spare")
 CAUSES = (
-    *("died", "broken", "hung", "cancelled", "startup_timeout"),
+    *("died", "broken", "hung", "unlinked", "cancelled", "startup_timeout"),
     *("max_requests", "max_memory"),
 )
 """Why a worker is replaced."""
@@ -60,7 +60,7 @@ def watch(registry: Registry, engine: Engine, guard: Guard, access: AccessLog | 
         "atomserve_queue_limit",
         "Jobs that may wait for a slot.",
         "model",
-        read=each(lambda model: model.options.queue_size),
+        read=each(lambda model: model.options.places),
     )
     registry.watch(
         "atomserve_jobs_running",

@@ -37,7 +37,7 @@ class Predict:
         if scope.get("method") != "POST":  # a WebSocket's handshake has none
             raise MethodNotAllowed(f"{entry.route} takes POST only", allow=("POST",))
         model = entry.model
-        signature = model.check()
+        signature = model.check(client.tenant)
         if signature.takes == "session":
             raise BadRequest(f"model {model.name!r} takes sessions: open a WebSocket on /session")
         head = Head(scope["headers"])
@@ -47,7 +47,8 @@ class Predict:
         if form is not None:
             stream = entry.stream(payload, head, client)
             return await send_events(send, stream, form, silence=self._silence)
-        await send_answer(send, await entry.call(payload, head, client).answer())
+        call = entry.call(payload, head, client)
+        await send_answer(send, await call.answer(), call.headers)
         return None
 
 

@@ -111,23 +111,25 @@ def _predict(name: str, signature: Signature, forms: Forms, path: str) -> Object
         "tags": [name],
         "summary": _summary(signature) or f"Ask {name}",
         "description": f"{signature.description}\n\n{curl}".strip(),
-        "parameters": forms.query(),
+        "parameters": [*forms.query(), common.PRIORITY],
         "requestBody": {"content": content, "required": True},
         "responses": {
-            "200": {"description": _answers(signature), "content": forms.answer()},
+            "200": _answer(signature, forms),
             **common.failing(*common.statuses()),
         },
     }
     return operation
 
 
-def _answers(signature: Signature) -> str:
+def _answer(signature: Signature, forms: Forms) -> Object:
     if not signature.streams:
-        return "The answer"
-    return (
+        headers = {"Cache-Status": common.CACHE_STATUS}
+        return {"description": "The answer", "headers": headers, "content": forms.answer()}
+    description = (
         "A stream; the schema is that of one event, or of one line. Comments keep "
         "`text/event-stream` alive."
     )
+    return {"description": description, "content": forms.answer()}
 
 
 def _session(name: str, signature: Signature, forms: Forms) -> Object:
@@ -141,6 +143,7 @@ def _session(name: str, signature: Signature, forms: Forms) -> Object:
         "description": (
             f"{signature.description}\n\n{SESSION}\nJSON Schemas:\n\n```json\n{schemas}\n```"
         ).strip(),
+        "parameters": [common.PRIORITY],
         "responses": {
             "101": {"description": "The connection is a WebSocket from here on."},
             **common.failing(*common.ANYWHERE, 404, 429),

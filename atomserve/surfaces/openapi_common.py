@@ -16,6 +16,17 @@ UNSENT = (Abandoned, ConfigError, PluginError)
 ANYWHERE = (400, 405, 408, 413, 431, 500, 503)
 """What the guard before every route may answer."""
 
+PRIORITY: Object = {
+    "name": "Priority",
+    "in": "header",
+    "description": "How urgent it is (RFC 9218): `u=0`, the first to be served, to `u=7`.",
+    "schema": {"type": "string", "default": "u=3"},
+}
+CACHE_STATUS: Object = {
+    "description": "Of a cacheable model, what its cache did (RFC 9211): `atomserve; hit; ttl=60`.",
+    "schema": {"type": "string"},
+}
+
 
 def server_paths(prefix: str, models: Sequence[str]) -> Object:
     """Return the paths that are there without any model; no probe stands under ``prefix``."""
@@ -212,6 +223,18 @@ def _failure(status: int) -> Object:
     if status in (429, 503):
         after = {"schema": {"type": "integer"}, "description": "Seconds to wait, where known."}
         failure["headers"] = {"Retry-After": after}
+    if status == 429:
+        failure["headers"] |= {
+            "RateLimit-Policy": {
+                "schema": {"type": "string"},
+                "description": 'The limit that was met, and its size: `"queue";q=32`.',
+            },
+            "RateLimit": {
+                "schema": {"type": "string"},
+                "description": "What is left of it, and the seconds until there is more: "
+                '`"queue";r=0;t=2`.',
+            },
+        }
     if status == 405:
         failure["headers"] = {"Allow": {"schema": {"type": "string"}}}
     return failure

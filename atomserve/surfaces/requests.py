@@ -9,62 +9,94 @@ from starlette.types import Scope
 from atomserve.codecs.negotiation import answer_form, request_form
 from atomserve.context import Context, RawHeaders
 from atomserve.engine.calls import Call, Session, Stream
-from atomserve.engine.jobs import Payload
+from atomserve.engine.jobs import USUAL_URGENCY, Payload
 from atomserve.engine.models import Model
 from atomserve.errors import BadRequest, UnsupportedMedia
 from atomserve.guard.client import Client, client_of
 from atomserve.signature import Signature
+from atomserve.surfaces.priorities import urgency
 
 RawFields = list[tuple[bytes, bytes]]
 
 SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?").fullmatch
+LONGEST_TENANT = 128
+TENANT = re.compile(rf"[ -~]{{0,{LONGEST_TENANT}}}").fullmatch
 READ = frozenset(
-    (b"content-type", b"accept", b"content-length", b"request-timeout", b"content-encoding")
+    (
+        b"content-type",
+        b"accept",
+        b"content-length",
+        b"request-timeout",
+        b"content-encoding",
+        b"priority",
+    )
 )
 
 
 class Entry:
     """Where the requests of one route enter ``model``.
 
-    ``tenant_header`` is the header, in lower case, that says which tenant asks; empty: none does.
+    ``tenant_header`` is the header that says which tenant asks; empty: none does.
     """
 
     def __init__(self, model: Model, route: str, *, tenant_header: str = "") -> None:
         self.model = model
         self.route = route
-        self._tenant_header = tenant_header
+        self._tenant_header = tenant_header.lower().encode()
 
     def client(self, scope: Scope) -> Client:
-        """Return who asks, with the access record told what for."""
+        """Return who asks, and for which tenant; the access record is told what for.
+
+        Raises:
+            BadRequest: the tenant has a name that is none.
+        """
         client = client_of(scope)
         client.model, client.route = self.model.name, self.route
+        if self._tenant_header:
+            client.tenant = self._tenant(scope["headers"])
         return client
+
+    def _tenant(self, raw: RawFields) -> str:
+        for name, value in raw:
+            if name.lower() == self._tenant_header:
+                text = value.decode("latin-1")
+                if not TENANT(text):
+                    raise BadRequest(
+                        "the header that names the tenant: expected at most "
+                        f"{LONGEST_TENANT} printable ASCII characters"
+                    )
+                return text
+        return ""
 
     # Each takes over the payload's body, which nobody gives back who fails before: read it last.
 
     def call(self, payload: Payload, head: Head, client: Client) -> Call:
         """Begin a unary job, which ends when its client leaves; raises as `Model.call` does."""
-        call = self.model.call(payload, self._context(head.raw, client), wait=head.wait)
+        context = self._context(head.raw, client)
+        call = self.model.call(payload, context, wait=head.wait, urgency=head.urgency)
         client.on_gone(call.abandon)
         return call
 
     def stream(self, payload: Payload, head: Head, client: Client) -> Stream:
         """Begin a job with many answers; otherwise as `call`."""
-        stream = self.model.stream(payload, self._context(head.raw, client), wait=head.wait)
+        context = self._context(head.raw, client)
+        stream = self.model.stream(payload, context, wait=head.wait, urgency=head.urgency)
         client.on_gone(stream.abandon)
         return stream
 
     def session(self, payload: Payload, raw: RawFields, client: Client) -> Session:
         """Begin a session of a handshake's ``raw`` header fields; otherwise as `call`."""
-        session = self.model.session(payload, self._context(raw, client))
+        said = ", ".join(value.decode("latin-1") for name, value in raw if name == b"priority")
+        session = self.model.session(payload, self._context(raw, client), urgency=urgency(said))
         client.on_gone(session.abandon)
         return session
 
     def _context(self, raw: RawFields, client: Client) -> Context:
-        headers = RawHeaders(raw)
-        tenant = headers.get(self._tenant_header, "") if self._tenant_header else ""
         return Context(
-            model=self.model.name, request_id=client.request_id, headers=headers, tenant=tenant
+            model=self.model.name,
+            request_id=client.request_id,
+            headers=RawHeaders(raw),
+            tenant=client.tenant,
         )
 
 
@@ -76,11 +108,11 @@ class Head:
         UnsupportedMedia: the body is compressed.
     """
 
-    __slots__ = ("accept", "content_type", "length", "raw", "wait")
+    __slots__ = ("accept", "content_type", "length", "priority", "raw", "wait")
 
     def __init__(self, raw: RawFields) -> None:
         self.raw = raw
-        self.content_type = self.accept = ""
+        self.content_type = self.accept = self.priority = ""
         self.length: int | None = None
         self.wait: float | None = None
         """Seconds that the client will wait."""
@@ -96,8 +128,15 @@ class Head:
                 self.length = int(value)
             elif name == b"request-timeout":
                 self.wait = _seconds(text)
+            elif name == b"priority":
+                self.priority = f"{self.priority}, {text}" if self.priority else text
             elif text.lower() != "identity":
                 raise UnsupportedMedia(f"Content-Encoding {text!r} is not taken: send it plain")
+
+    @property
+    def urgency(self) -> int:
+        """How urgent the client says that it is."""
+        return urgency(self.priority) if self.priority else USUAL_URGENCY
 
     def payload(self, signature: Signature, query: bytes) -> Payload:
         """Begin the payload of a request whose body is still to be read."""

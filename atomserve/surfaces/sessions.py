@@ -72,7 +72,7 @@ class SessionEndpoint:
             return await send({"type": "websocket.close", "code": CLOSE_POLICY})
         frames = _Frames(client, send, self._stall)
         try:
-            signature = model.check()
+            signature = model.check(client.tenant)
         except AtomError as exc:
             # Accepted first: pages are shown a close code, but no status of a refusal.
             await send({"type": "websocket.accept"})

@@ -11,7 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from atomserve.backends.processes import ProcessBackend, ProcessSlot
+from atomserve.backends.process_slots import ProcessSlot
+from atomserve.backends.processes import ProcessBackend
 from atomserve.engine.engine import Engine
 from atomserve.engine.models import Model
 from atomserve.telemetry.counters import Registry, Snapshot, merge
@@ -84,7 +85,7 @@ def _own_model(model: Model) -> OwnModel:
         detail=model.detail,
         waiting=model.waiting,
         running=len(model.jobs) - model.waiting,
-        size=options.queue_size,
+        size=options.places,
         capacity=options.capacity,
         remote=remote,
         slots=tuple(

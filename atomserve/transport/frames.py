@@ -8,6 +8,7 @@ the first frame that speaks of it.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
@@ -65,8 +66,10 @@ class Run(msgspec.Struct, frozen=True, array_like=True, tag="run", gc=False):
     tenant: str = ""
     headers: list[tuple[bytes, bytes]] = []
     """As they came: nobody pays for decoding them unless the wrapper asks."""
-    more: bool = False
-    """The next job belongs to the same batch."""
+
+
+class BatchEnd(msgspec.Struct, frozen=True, array_like=True, tag="batch_end", gc=False):
+    """The jobs that came since the last of these are one batch."""
 
 
 class Cancel(msgspec.Struct, frozen=True, array_like=True, tag="cancel", gc=False):
@@ -102,7 +105,7 @@ class Free(msgspec.Struct, frozen=True, array_like=True, tag="free", gc=False):
     place: Place
 
 
-ToWorker = Run | Cancel | Earn | Item | ItemsEnd | Free | Unshare
+ToWorker = Run | BatchEnd | Cancel | Earn | Item | ItemsEnd | Free | Unshare
 
 
 # From a worker.
@@ -166,10 +169,7 @@ class Window(msgspec.Struct, frozen=True, array_like=True, tag="window", gc=Fals
 
 
 class Ledger(msgspec.Struct, frozen=True, array_like=True, tag="ledger", gc=False):
-    """Where the worker writes the number of the last job begun: 8 bytes, little-endian.
-
-    Readable after its death: jobs of higher numbers were never begun.
-    """
+    """Where the worker writes which jobs it has begun, readable after its death, too."""
 
     place: Place
 
@@ -186,7 +186,7 @@ def encode_into(buffer: bytearray, frame: msgspec.Struct, cap: int = MAX_FRAME) 
     """Append ``frame`` to ``buffer``, which stays as it was if that fails.
 
     Raises:
-        BrokenFrame: the frame has more than ``cap`` bytes.
+        BrokenFrame: the frame has more than ``cap`` bytes, or words that have no UTF-8.
     """
     start = len(buffer)
     buffer += b"\0\0\0\0"
@@ -195,8 +195,10 @@ def encode_into(buffer: bytearray, frame: msgspec.Struct, cap: int = MAX_FRAME) 
         size = len(buffer) - start - 4
         if size > cap:
             raise _oversize(size, cap)
-    except BaseException:
+    except BaseException as exc:
         del buffer[start:]
+        if isinstance(exc, UnicodeEncodeError):
+            raise BrokenFrame(f"words that cannot be sent: {exc}") from exc
         raise
     _PREFIX.pack_into(buffer, start, size)
 
@@ -276,25 +278,35 @@ def _oversize(size: int, cap: int) -> BrokenFrame:
 
 _MAX_FAULTS = 64
 _MAX_TEXT = 1024
+_MAX_WAIT = 1e9
 
 
 def failure_of(job: int, error: AtomError) -> Failed:
-    """Put ``error`` into words, cut so that they always fit into a frame."""
+    """Put ``error`` into words that always make a frame, whatever a plugin has put into it."""
+    faults = error.errors if isinstance(error.errors, Sequence) else ()
     return Failed(
         job=job,
-        code=error.code,
+        code=_text(error.code),
         detail=_text(error.detail),
         errors=tuple(
-            Fault(_text(fault.path), _text(fault.message)) for fault in error.errors[:_MAX_FAULTS]
+            Fault(_text(fault.path), _text(fault.message))
+            for fault in faults[:_MAX_FAULTS]
+            if isinstance(fault, Fault)
         ),
-        retry_after=error.retry_after,
-        error_id=error.error_id,
+        retry_after=_seconds(error.retry_after),
+        error_id=_text(error.error_id),
     )
 
 
-def _text(words: str) -> str:
+def _text(words: Any) -> str:
     # A plugin's message may hold what has no UTF-8, such as the lone surrogates of a file name.
-    return words[:_MAX_TEXT].encode(errors="replace").decode()
+    return str(words)[:_MAX_TEXT].encode(errors="replace").decode()
+
+
+def _seconds(wait: Any) -> float | None:
+    if isinstance(wait, int | float) and 0 <= wait < _MAX_WAIT:
+        return float(wait)
+    return None
 
 
 def error_of(frame: Failed) -> AtomError:

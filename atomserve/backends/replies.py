@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
-from atomserve.backends.links import INLINE, LEDGER, Link
+import structlog
+
+from atomserve.backends.links import INLINE, Link
 from atomserve.engine.jobs import Answer, Takes
-from atomserve.errors import ArenaFull, AtomError, BadAnswer
+from atomserve.errors import ArenaFull, AtomError, BadAnswer, PluginFailed
 from atomserve.transport.arenas import Arena, Block, Place
-from atomserve.transport.frames import Answered, Done, Ended, failure_of
+from atomserve.transport.frames import Answered, Done, Ended, Failed, failure_of
+from atomserve.transport.ledgers import LedgerWriter
 from atomserve.transport.mappings import offset_within
+
+log = structlog.get_logger("atomserve.backends")
 
 
 class Part:
@@ -35,10 +41,11 @@ class RemoteReply:
         "_arena",
         "_ledger",
         "_link",
-        "_number",
         "_on_over",
         "_takes",
+        "batch",
         "cancelled",
+        "number",
         "over",
         "request",
     )
@@ -50,10 +57,10 @@ class RemoteReply:
         link: Link,
         *,
         arena: Arena,
-        ledger: memoryview,
+        ledger: LedgerWriter,
         on_over: Callable[[int], None],
     ) -> None:
-        self._number = number
+        self.number = number
         self._takes = takes
         self._link = link
         self._arena = arena
@@ -61,6 +68,8 @@ class RemoteReply:
         self._on_over = on_over
         self.request: tuple[Place, memoryview] | None = None
         """Where the job's body lies, if it lies in the other end's memory."""
+        self.batch = (number, number)
+        """The first and the last job of those that run with this one."""
         self.cancelled = False
         self.over = False
 
@@ -68,10 +77,9 @@ class RemoteReply:
     def ended(self) -> bool:
         return self.over or self.cancelled
 
-    def begun(self) -> None:
-        """Write down, where it outlives this process, that the job is not untouched any more."""
-        if self._number > LEDGER.unpack_from(self._ledger)[0]:
-            LEDGER.pack_into(self._ledger, 0, self._number)
+    def begun(self, place: int) -> None:
+        """Write down, where it outlives this process, what is not untouched any more."""
+        self._ledger.begin(place, *self.batch, time.monotonic())
 
     def prepared(self, answer: Answer) -> Answer:
         """Copy a large answer into the arena, if the other end has it not; a small one to bytes."""
@@ -110,31 +118,47 @@ class RemoteReply:
             if isinstance(body, Block):
                 body.free()
             if self._takes == "call":
-                self._finish(Done(self._number))
+                self._finish(Done(self.number))
             return
+        last = self._takes == "call"
+        try:
+            self._link.send(self._frame(answer, last=last))
+        except AtomError as exc:
+            if isinstance(body, Block):
+                body.free()
+            log.error("answer.unsent", error=repr(exc))
+            unsent = BadAnswer("the model's answer cannot be sent")
+            return self.fail(exc if isinstance(exc, ArenaFull) else unsent)
+        if last:
+            self._finish()
+        return None
+
+    def _frame(self, answer: Answer, *, last: bool) -> Answered:
+        body: Any = answer.body
         if isinstance(body, Part):
-            media_type = answer.media_type
-            self._finish(Answered(self._number, body.place, media_type, True, True, body.head))
-            return
+            place, head = body.place, body.head
+            return Answered(self.number, place, answer.media_type, last, within=True, head=head)
         if isinstance(body, Block):
             body = self._link.place(body)
-        frame = Answered(self._number, body, answer.media_type, self._takes == "call")
-        if self._takes == "call":
-            self._finish(frame)
-        else:
-            self._link.send(frame)
+        return Answered(self.number, body, answer.media_type, last)
 
     def end(self) -> None:
-        self._finish(Done(self._number) if self.cancelled else Ended(self._number))
+        self._finish(Done(self.number) if self.cancelled else Ended(self.number))
 
     def fail(self, error: AtomError) -> None:
-        if self.cancelled:
-            self._finish(Done(self._number))
-        else:
-            self._finish(failure_of(self._number, error))
+        self._finish(Done(self.number) if self.cancelled else self._failure(error))
 
-    def _finish(self, frame: Any) -> None:
+    def _failure(self, error: AtomError) -> Failed:
+        try:
+            return failure_of(self.number, error)
+        except Exception as exc:  # A plugin's own error may not even have words.
+            log.error("error.wordless", exc_info=exc)
+            return failure_of(self.number, PluginFailed())
+
+    def _finish(self, frame: Done | Ended | Failed | None = None) -> None:
+        """Be over, having sent the end or sending it now."""
         if not self.over:
             self.over = True
-            self._link.send(frame)
-            self._on_over(self._number)
+            if frame is not None:
+                self._link.send(frame)
+            self._on_over(self.number)
