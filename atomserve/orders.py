@@ -116,15 +116,15 @@ class Orders:
     def _tell_hung(self, model: str, slot: int, pid: int, reason: str) -> None:
         self._report(control.Condemned(model, slot, pid, reason))
 
+    def _excuse(self, model: str, slot: int, pid: int) -> None:
+        self._report(control.Excused(model, slot, pid))
+
 
 def _written(own: ApiDocument) -> msgspec.Raw:
     document = msgspec.json.encode(own)
     if len(document) > control.MAX_FRAME * 3 // 4:  # it would not be sent, and we seem dead
         document = msgspec.json.encode(msgspec.structs.replace(own, families=[]))
     return msgspec.Raw(document)
-
-    def _excuse(self, model: str, slot: int, pid: int) -> None:
-        self._report(control.Excused(model, slot, pid))
 
 
 def _unheard(_: control.Report) -> None:
