@@ -336,7 +336,7 @@ def test_l10_large_bodies_hold_up_small_ones_little(tmp_path: Path, executor: st
 @pytest.mark.slow
 @pytest.mark.timeout(60)
 def test_l10_small_ones_that_wait_for_large_ones_are_seen(tmp_path: Path) -> None:
-    settings = "[models.it.config]\nseconds = 0.3\n"
+    settings = "[models.it.config]\nseconds = 1.0\n"
     with faulty(tmp_path, {}, settings, f"--plugins=it={PLUGIN}:Size") as it:
         assert held_up(it.port, 600)
 
