@@ -50,9 +50,14 @@ class Work(Noting):
 
 
 class Size(Wrapper):
-    """Answer with how long the tensor is."""
+    """Answer with how long the tensor is; a large one takes ``config.seconds``."""
+
+    def load(self, config: dict[str, Any]) -> None:
+        self._seconds = float(config.get("seconds", 0))
 
     def predict(self, tensor: Floats) -> int:
+        if tensor.size > 1_000_000:
+            time.sleep(self._seconds)
         return int(tensor.size)
 
 
