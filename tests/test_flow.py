@@ -465,11 +465,6 @@ def test_f21_two_hundred_calls_that_block_leave_the_server_awake(
         assert flow.at_work() == (0, 0)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="a desk's window is 1 until the worker's first job has ended, whatever the capacity",
-)
 def test_f21_a_new_worker_uses_its_whole_capacity_at_once(tmp_path: Path) -> None:
     with flowing(tmp_path, "Work", "capacity = 4") as flow, ThreadPoolExecutor(4) as threads:
         calls = [threads.submit(flow.it.ask, "it", gate=True) for _ in range(4)]
