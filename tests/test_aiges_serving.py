@@ -368,6 +368,20 @@ def test_large_frames_pass_in_both_directions(server: live.Live) -> None:
             assert base64.b64decode(block["text"]).decode() == text.upper()
 
 
+def test_a_frame_over_the_limit_closes_the_socket_and_ends_its_session(
+    server: live.Live,
+) -> None:
+    with open_socket(server) as socket:
+        say(socket, "silent", 0)
+        sid = hear(socket)["header"]["sid"]
+        say(socket, "x" * (2 << 20), 1)
+        with pytest.raises(ConnectionClosed) as closed:
+            hear(socket)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1009
+    destroyed(server, sid)
+
+
 def test_what_a_file_holds_is_a_view_of_shared_memory(client: httpx2.Client) -> None:
     data = bytes(range(256)) * 1024
     answer = client.post("/v1/models/viewer/predict", files={"picture": data})
