@@ -29,8 +29,12 @@ def _nothing(*_: object) -> None:
 
 def leave(code: int) -> NoReturn:
     """End the process without waiting for any thread: a plugin's may never return."""
-    logging.shutdown()
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # nobody is left to be told
-            stream.flush()
-    os._exit(code)
+    try:
+        # Nobody is left to be told, and a plugin may have put anything in their places.
+        with suppress(Exception):
+            logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(Exception):
+                stream.flush()
+    finally:
+        os._exit(code)

@@ -18,7 +18,7 @@ from atomserve.engine.models import Model
 from atomserve.plugins import Source
 from atomserve.signature import Signature
 from atomserve.surfaces.status import Whole
-from atomserve.telemetry.instance import Instance
+from atomserve.telemetry.instance import ApiDocument, Instance
 
 Report = Callable[[control.Report], None]
 Load = Callable[[Source], tuple[str, Backend]]
@@ -77,8 +77,7 @@ class Orders:
             case control.ModelState(name, state, detail):
                 self._workers[name].become(state, detail)
             case control.Survey(number):
-                document = msgspec.json.encode(self._whole.own())
-                self._report(control.Surveyed(number, msgspec.Raw(document)))
+                self._report(control.Surveyed(number, _written(self._whole.own())))
             case control.Surveyed(number, document):
                 self._whole.hear(number, document)
 
@@ -91,7 +90,12 @@ class Orders:
         name = offer.model
         signature = msgspec.json.decode(offer.signature, type=Signature)
         if (backend := self._workers.get(name)) is None:
-            backend = ProcessBackend(signature, offer.options, partial(self._tell_hung, name))
+            backend = ProcessBackend(
+                signature,
+                offer.options,
+                partial(self._tell_hung, name),
+                partial(self._excuse, name),
+            )
             self._workers[name] = backend
             self._models[name] = self._add(name, backend)
             return
@@ -111,6 +115,16 @@ class Orders:
 
     def _tell_hung(self, model: str, slot: int, pid: int, reason: str) -> None:
         self._report(control.Condemned(model, slot, pid, reason))
+
+    def _excuse(self, model: str, slot: int, pid: int) -> None:
+        self._report(control.Excused(model, slot, pid))
+
+
+def _written(own: ApiDocument) -> msgspec.Raw:
+    document = msgspec.json.encode(own)
+    if len(document) > control.MAX_FRAME * 3 // 4:  # it would not be sent, and we seem dead
+        document = msgspec.json.encode(msgspec.structs.replace(own, families=[]))
+    return msgspec.Raw(document)
 
 
 def _unheard(_: control.Report) -> None:

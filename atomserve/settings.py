@@ -223,7 +223,10 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ] = {}
     max_memory: Annotated[
         Bytes | None,
-        Meta(description="Resident memory over which a worker is replaced between requests."),
+        Meta(
+            description="Memory of its own, without what is shared, over which a worker is "
+            "replaced between requests."
+        ),
     ] = None
     max_requests: Annotated[
         Count | None, Meta(description="Requests after which a worker is replaced.")

@@ -34,8 +34,9 @@ class FakeApi:
         self.links: dict[tuple[str, int, int], tuple[Any, Any, socket.socket]] = {}
         self.unlinked: set[int] = set()
         self.expected = configure.expected
-        self.survey: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.surveys: dict[int, asyncio.Future[Any]] = {}
         self.ready = False
+        self.document: dict[str, Any] = {"api": 1}
 
     async def run(self) -> None:
         async with anyio.create_task_group() as tasks:
@@ -60,7 +61,7 @@ class FakeApi:
                 os._exit(0)
             case control.ModelState(model, state, detail):
                 self.states[model] = state
-                facts |= {"model": model, "state": state, "detail": detail}
+                facts |= {"model": model, "state": state, "detail": detail[:80]}
             case control.Host():
                 self.expected -= 1
             case control.Link(model, slot, pid):
@@ -78,10 +79,12 @@ class FakeApi:
                 facts |= {"model": model, "pid": pid}
                 self.close(pid)
             case control.Survey(number):
-                self.channel.post(control.Surveyed(number, msgspec.Raw(b'{"api":1}')))
-                return
+                document = msgspec.Raw(msgspec.json.encode(self.document))
+                self.channel.post(control.Surveyed(number, document))
+                if "models" not in self.document:
+                    return
             case control.Surveyed(number, document):
-                self.survey.set_result([number, msgspec.json.decode(document)])
+                self.surveys.pop(number).set_result([number, msgspec.json.decode(document)])
                 return
         self.tell(facts)
         self.tell_readiness()
@@ -115,10 +118,17 @@ class FakeApi:
     async def do_hung(self, **facts: Any) -> None:
         self.channel.post(control.Condemned(**facts))
 
+    async def do_be(self, **document: Any) -> None:
+        """Answer surveys by ``document`` from now on."""
+        self.document = document
+
+    async def do_excuse(self, **facts: Any) -> None:
+        self.channel.post(control.Excused(**facts))
+
     async def do_survey(self, number: int) -> Any:
-        self.survey = asyncio.get_running_loop().create_future()
+        answer = self.surveys[number] = asyncio.get_running_loop().create_future()
         self.channel.post(control.Survey(number))
-        return await self.survey
+        return await answer
 
     async def do_call(self, link: tuple[str, int, int], **facts: Any) -> Any:
         found = self.links.get(tuple(link))  # type: ignore[arg-type]
@@ -186,7 +196,10 @@ class FakeWorker:
             time.sleep(3600)
         await anyio.sleep(plan.get("load", 0))
         if "broken" in plan:
-            await self.say(control.Broken(plan["broken"]))
+            text = plan["broken"]  # or a text and the size that it shall be repeated to
+            if isinstance(text, list):
+                text = text[0] * (text[1] // len(text[0]))
+            await self.say(control.Broken(text))
             os._exit(1)
         if "exit_load" in plan:
             os._exit(plan["exit_load"])

@@ -10,7 +10,7 @@ import pytest
 
 from atomserve.compat.aiges.configuration import parse_config, read_config, text_of, texts
 from atomserve.compat.aiges.loader import find_file, loaded
-from atomserve.compat.aiges.local import trial
+from atomserve.compat.aiges.local import trial, trials
 from atomserve.compat.aiges.shim.aiges.sdk import WrapperBase
 from atomserve.errors import ConfigError, PluginError
 
@@ -204,6 +204,33 @@ def test_a_local_run_tells_what_failed(tmp_path: Path, body: str, failure: str) 
     with loaded(tmp_path) as found:
         outcome = trial(found.make(), found.declared, {})
     assert outcome.failure.startswith(failure)
+
+
+@pytest.mark.parametrize(
+    ("body", "patience", "note"),
+    [
+        ("return 3", 10.0, "fini: still busy;code=3"),
+        ("raise OSError('no disk')", 10.0, "fini: OSError: no disk"),
+        ("ended.wait()", 0.1, "fini: has not come back within 0.1 s"),
+    ],
+)
+def test_a_wrapper_that_does_not_finish_is_told_and_left(
+    tmp_path: Path, body: str, patience: float, note: str
+) -> None:
+    (tmp_path / "wrapper.py").write_text(
+        "import threading\n"
+        "ended = threading.Event()\n"
+        "def wrapperOnceExec(usrTag, params, reqData, respData, psrIds, psrCnt):\n"
+        "    respData.append({'key': 'a', 'data': b'', 'len': 0, 'status': 3, 'type': 0})\n"
+        "    return 0\n"
+        "def wrapperError(ret): return 'still busy'\n"
+        f"def wrapperFini(): {body}\n"
+    )
+    with loaded(tmp_path) as found:
+        done = trials(found.make(), found.declared, {}, modes=["once"], patience=patience)
+        found.module.ended.set()
+    assert done.notes == [note]
+    assert done.ok, done
 
 
 STREAM = """

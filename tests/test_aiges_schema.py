@@ -9,8 +9,8 @@ import pytest
 
 from atomserve.compat.aiges.checks import check_resp
 from atomserve.compat.aiges.declared import declared, key_of
+from atomserve.compat.aiges.exchanges import sample_params, sample_request
 from atomserve.compat.aiges.legacy_schema import legacy_schema
-from atomserve.compat.aiges.local import sample_params, sample_request
 from atomserve.compat.aiges.schema import open_schema, schema_v2
 from atomserve.compat.aiges.shim.aiges.dto import Response, ResponseData
 from atomserve.compat.aiges.shim.aiges.sdk import (

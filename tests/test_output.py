@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import time
 
 import anyio
 import pytest
@@ -10,7 +12,17 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atomserve.supervisor.output import MOST_BYTES, MOST_LINES, Allowance, Lines, Output, readable
+from atomserve.supervisor.output import (
+    MOST_BYTES,
+    MOST_IN_TURN,
+    MOST_LINES,
+    TURN,
+    Allowance,
+    Lines,
+    Output,
+    Pace,
+    readable,
+)
 
 
 @given(st.lists(st.binary(max_size=60)))
@@ -49,6 +61,39 @@ def test_an_allowance_is_renewed_each_second() -> None:
     assert allowance.renews_in == pytest.approx(0.1)
     now = 101.0
     assert allowance.take(9) == 5
+
+
+def test_who_writes_without_end_is_read_at_a_pace() -> None:
+    now = 100.0
+    pace = Pace(1000, clock=lambda: now)
+    assert [pace.take(400), pace.take(400)] == [0.0, 0.0]
+    now += TURN / 2
+    assert pace.take(400) == pytest.approx(TURN / 2)
+    now += TURN / 2
+    assert pace.take(999) == 0.0
+    assert pace.take(1) == pytest.approx(TURN)
+
+
+def test_a_flood_is_read_no_faster_than_its_pace() -> None:
+    async def read() -> float:
+        reader, writer = os.pipe()
+        flood = subprocess.Popen(["yes"], stdout=writer)
+        os.close(writer)
+        output = Output({"stdout": reader}, dict)
+        began = time.monotonic()
+        with anyio.move_on_after(1.0):
+            await output.follow()
+        seconds = time.monotonic() - began
+        flood.kill()
+        flood.wait()
+        output.finish()
+        os.close(reader)
+        return seconds
+
+    with structlog.testing.capture_logs() as records:
+        seconds = anyio.run(read)
+    written = 2 * sum(record.get("lines", 1) for record in records)
+    assert MOST_IN_TURN < written <= (seconds / TURN + 2) * 2 * MOST_IN_TURN
 
 
 async def read_all(written: bytes, *, close: bool = True) -> list[dict[str, object]]:

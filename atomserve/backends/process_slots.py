@@ -369,4 +369,5 @@ class ProcessSlot:
         self._backend.remove(self)
         begun = [sent.job for number, sent in jobs.items() if number <= last]
         waiting = [sent.job for number, sent in jobs.items() if number > last]
-        self._host.lost(begun, waiting)
+        if self._host.lost(begun, waiting):
+            self._backend.excuse(self.slot, self.pid)

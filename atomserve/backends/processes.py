@@ -35,10 +35,18 @@ It is ``hung``, a job of it was ``cancelled``, or its link is gone (``unlinked``
 class ProcessBackend:
     """The workers of one model, as the supervisor links them."""
 
-    def __init__(self, signature: Signature, options: Options, tell_hung: TellHung) -> None:
+    def __init__(
+        self,
+        signature: Signature,
+        options: Options,
+        tell_hung: TellHung,
+        excuse: Callable[[int, int], None] = lambda slot, pid: None,
+    ) -> None:
         self.signature = signature
         self.options = options
         self.tell_hung = tell_hung
+        self.excuse = excuse
+        """Told slot and pid of a worker whose death belongs to the search for a guilty job."""
         self.slots: list[ProcessSlot] = []
         self.pool = Pool(REQUESTS, self._unshare)
         self.arena = self.pool.arena

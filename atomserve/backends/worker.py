@@ -21,13 +21,14 @@ import structlog
 
 from atomserve import control, exits, lifeline
 from atomserve.engine.options import Options
-from atomserve.errors import AtomError
+from atomserve.errors import AtomError, PluginError
 from atomserve.settings import ModelSettings
 from atomserve.telemetry.instance import WorkerDocument
-from atomserve.telemetry.vitals import resident
+from atomserve.telemetry.vitals import own_memory
 
 if TYPE_CHECKING:
     from atomserve.backends.servable import Servable
+    from atomserve.signature import Signature
 
 log = structlog.get_logger("atomserve.backends")
 
@@ -38,8 +39,12 @@ LIBRARY_THREADS = (
     "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
+SHOWN = 256 * 1024
+"""Bytes of examples that the API documentation shows at most; all of them are run."""
 MEMORY_CHECK = 1.0
 """Seconds between two looks at this process's memory, while requests come."""
+
+log = structlog.get_logger("atomserve.worker")
 
 
 def main() -> NoReturn:
@@ -55,18 +60,24 @@ def main() -> NoReturn:
     os.set_inheritable(sock.fileno(), False)
     faulthandler.enable()
     # A core file would hold what clients sent.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    _limit(resource.RLIMIT_CORE, 0)
+    if configure.open_files is not None:
+        _limit(resource.RLIMIT_NOFILE, configure.open_files)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     try:
         model, runner, options = prepare(configure)
-        signature = msgspec.Raw(msgspec.json.encode(runner.signature))
+        described = control.Described(model, tell(model, runner.signature), options)
     except AtomError as exc:
         sock.sendall(control.frame(control.Fatal(str(exc), exits.CONFIG)))
         lifeline.leave(exits.CONFIG)
     channel: control.Channel[control.Order] = control.Channel(sock, control.Order)
-    channel.post(control.Described(model, signature, options))
+    channel.post(described)
     anyio.run(Worker(model, runner, options, channel).run, backend_options=_fast_loop())
     raise AssertionError("unreachable")
+
+
+def _limit(kind: int, soft: int) -> None:
+    resource.setrlimit(kind, (soft, resource.getrlimit(kind)[1]))
 
 
 def _fast_loop() -> dict[str, Any]:
@@ -116,6 +127,31 @@ def set_environment(model: ModelSettings, deal: int) -> None:
         kind, _, number = device.partition(":")
         if kind in ("cuda", "cpu"):
             os.environ["CUDA_VISIBLE_DEVICES"] = number if kind == "cuda" else ""
+
+
+def tell(model: str, signature: Signature) -> msgspec.Raw:
+    """Write ``signature`` for the API processes, with the examples that fit beside it.
+
+    Raises:
+        PluginError: it is too large without any.
+    """
+    kept, left_out, room = [], [], SHOWN
+    for number, example in enumerate(signature.examples, 1):
+        size = len(msgspec.json.encode(example))
+        if size > room:
+            left_out.append(number)
+        else:
+            kept.append(example)
+            room -= size
+    if left_out:
+        log.warning("examples.left_out", model=model, numbers=left_out, most=SHOWN)
+    told = msgspec.json.encode(msgspec.structs.replace(signature, examples=tuple(kept)))
+    if (size := len(told) - (SHOWN - room)) > control.MAX_FRAME // 2:
+        raise PluginError(
+            f"plugin {model!r}: its signature is too large: {size} bytes as JSON, "
+            f"of which {control.MAX_FRAME // 2} are allowed"
+        )
+    return msgspec.Raw(told)
 
 
 class Worker:
@@ -179,8 +215,7 @@ class Worker:
         async for order in self._channel:
             match order:
                 case control.Link():
-                    frames, side = map(_socket, self._channel.descriptors(order.descriptors))
-                    await self._desk.link(frames, side)
+                    await self._link(order)
                 case control.Retire():
                     self._retired = True
                     self._check_end()
@@ -189,6 +224,14 @@ class Worker:
                 case control.Survey(number):
                     self._channel.post(control.Surveyed(number, self._survey()))
         lifeline.leave(exits.CRASHED)  # the supervisor is gone
+
+    async def _link(self, order: control.Link) -> None:
+        try:
+            frames, side = map(_socket, self._channel.descriptors(order.descriptors))
+        except control.Lacking as exc:  # the other end finds its sockets closed, and tells
+            log.error("worker.not_linked", model=self._model, error=str(exc))
+            return
+        await self._desk.link(frames, side)
 
     def _survey(self) -> msgspec.Raw:
         document = WorkerDocument(
@@ -227,7 +270,7 @@ class Worker:
         if (now := time.monotonic()) - self._looked < MEMORY_CHECK:
             return ""
         self._looked = now
-        return "max_memory" if (resident(os.getpid()) or 0) > options.max_memory else ""
+        return "max_memory" if (own_memory(os.getpid()) or 0) > options.max_memory else ""
 
 
 def _socket(fd: int) -> socket.socket:

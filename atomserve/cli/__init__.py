@@ -13,7 +13,9 @@ from atomserve import exits
 from atomserve.cli.call import call
 from atomserve.cli.check import check
 from atomserve.cli.config import config
+from atomserve.cli.execute import execute
 from atomserve.cli.new import new
+from atomserve.cli.pack import pack
 from atomserve.cli.plugins import plugins
 from atomserve.cli.run import run
 from atomserve.cli.schema import schema
@@ -28,8 +30,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run, plugins, new, check, schema, call, status, config):
+for command in (run, plugins, new, check, schema, call, status, config, pack):
     app.command()(command)
+# What follows the script's name is the script's.
+app.command(
+    "exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
+)(execute)
 
 
 @app.callback(invoke_without_command=True)

@@ -16,6 +16,13 @@ class Found(NamedTuple):
     settings: Settings
 
 
+def aiges_path(plugin: str) -> str | None:
+    """Return the path in ``[NAME=]aiges:PATH``; None for what names another plugin."""
+    name, given, target = plugin.partition("=")
+    loader, colon, path = (target if given else name).strip().partition(":")
+    return path if loader == "aiges" and colon else None
+
+
 def find(plugin: str) -> Found:
     """Import what ``plugin`` (as for ``--plugins``) names, and prepare it as it would be served.
 

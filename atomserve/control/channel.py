@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 import anyio
@@ -25,11 +25,24 @@ class BrokenChannel(Exception):
     """The other end is gone, or does not speak this protocol."""
 
 
+class Oversize(BrokenChannel):
+    """A message of ours is too large to be sent; the channel is as good as it was."""
+
+
+class Lacking(Exception):
+    """Descriptors were sent, and did not arrive."""
+
+
 def frame(message: msgspec.Struct) -> bytes:
-    """Encode ``message`` with its length in front."""
+    """Encode ``message`` with its length in front.
+
+    Raises:
+        Oversize: it has more than ``MAX_FRAME`` bytes.
+    """
     body = msgspec.json.encode(message)
     if len(body) > MAX_FRAME:
-        raise BrokenChannel(f"a message of {len(body)} bytes is over the limit of {MAX_FRAME}")
+        kind = type(message).__name__
+        raise Oversize(f"a {kind} of {len(body)} bytes is over the limit of {MAX_FRAME}")
     return len(body).to_bytes(_PREFIX, "big") + body
 
 
@@ -93,7 +106,7 @@ class Channel(Generic[M]):
         self._framer: Framer[M] = Framer(kinds)
         self._outbox: deque[tuple[bytearray, tuple[int, ...]]] = deque()
         self._queued = 0
-        self._received: deque[int] = deque()
+        self._received: deque[Sequence[int]] = deque()  # those of each message that had any
         self._posted = anyio.Event()
         self._sending = anyio.Lock()
 
@@ -101,6 +114,10 @@ class Channel(Generic[M]):
         """Queue ``message`` for ``deliver`` or ``flush``, without waiting.
 
         ``descriptors`` travel with it; copies of them, so that the caller may close its own.
+
+        Raises:
+            Oversize: ``message`` is too large, and is not sent.
+            BrokenChannel: the other end does not read.
         """
         if self._queued > MAX_OUTBOX:
             raise BrokenChannel("the other end does not read")
@@ -112,9 +129,17 @@ class Channel(Generic[M]):
             self._outbox[-1][0].extend(data)
         self._posted.set()
 
-    def descriptors(self, count: int) -> list[int]:
-        """Return the descriptors that came with the message just read; the caller owns them."""
-        return [self._received.popleft() for _ in range(count)]
+    def descriptors(self, count: int) -> Sequence[int]:
+        """Return the descriptors that came with the message just read; the caller owns them.
+
+        Raises:
+            Lacking: this process may not open so many files more.
+        """
+        found = self._received.popleft()
+        if len(found) < count:
+            _close(found)
+            raise Lacking(f"{len(found)} descriptors of {count} came: too many files are open")
+        return found
 
     async def deliver(self) -> None:
         """Send what is posted, for as long as this runs."""
@@ -147,14 +172,15 @@ class Channel(Generic[M]):
         while True:
             await anyio.wait_readable(self._sock)
             try:
-                data, descriptors, _, _ = socket.recv_fds(
+                data, descriptors, flags, _ = socket.recv_fds(
                     self._sock, 65536, 16, socket.MSG_CMSG_CLOEXEC
                 )
             except BlockingIOError:
                 continue
             except OSError:
                 return
-            self._received.extend(descriptors)
+            if descriptors or flags & socket.MSG_CTRUNC:
+                self._received.append(descriptors)
             if not data:
                 return
             for message in self._framer.feed(data):
@@ -165,7 +191,8 @@ class Channel(Generic[M]):
         for _, descriptors in self._outbox:
             _close(descriptors)
         self._outbox.clear()
-        _close(self._received)
+        for received in self._received:
+            _close(received)
         self._sock.close()
 
 

@@ -11,6 +11,14 @@ from atomserve.settings import Settings
 
 BACKLOG = 1024
 """Connections that may wait to be accepted, for each listening socket."""
+MOST_TEXT = 2048
+"""Characters of a plugin's own words that are passed on; an error may quote all its input."""
+
+
+def _shorten(message: msgspec.Struct, field: str) -> None:
+    """Keep of the words in ``field`` what fits into a message, and into UTF-8."""
+    words = getattr(message, field)[:MOST_TEXT].encode(errors="replace").decode()
+    msgspec.structs.force_setattr(message, field, words)
 
 
 # From the supervisor.
@@ -53,6 +61,8 @@ class ConfigureWorker(msgspec.Struct, frozen=True, tag=True):
     """File descriptor of the instance's log: stdout and stderr are the plugin's."""
     parent: int
     """The supervisor's process id."""
+    open_files: int | None = None
+    """How many files it may open: for a plugin the usual limit, not the server's own."""
 
 
 class Offer(msgspec.Struct, frozen=True, tag=True):
@@ -80,6 +90,9 @@ class ModelState(msgspec.Struct, frozen=True, tag=True):
     model: str
     state: str
     detail: str = ""
+
+    def __post_init__(self) -> None:
+        _shorten(self, "detail")
 
 
 class Link(msgspec.Struct, frozen=True, tag=True):
@@ -167,6 +180,9 @@ class Broken(msgspec.Struct, frozen=True, tag=True):
 
     detail: str
 
+    def __post_init__(self) -> None:
+        _shorten(self, "detail")
+
 
 class Tired(msgspec.Struct, frozen=True, tag=True):
     """From a worker: replace me, because of ``reason`` (max_requests or max_memory)."""
@@ -177,14 +193,27 @@ class Tired(msgspec.Struct, frozen=True, tag=True):
 class Condemned(msgspec.Struct, frozen=True, tag=True):
     """From an API process: this worker must be replaced, since a job of it does not end.
 
-    ``reason`` is ``hung`` (over its deadline and grace) or ``cancelled`` (nobody waits any more,
-    and the model says ``cancel = "kill"``, or the server stops).
+    ``reason`` is ``hung`` (over its deadline and grace), ``cancelled`` (nobody waits any more,
+    and the model says ``cancel = "kill"``, or the server stops) or ``unlinked`` (its link has
+    ended, and neither `Unlink` nor `Lost` says why; it may do the jobs of others).
     """
 
     model: str
     slot: int
     pid: int
     reason: str
+
+
+class Excused(msgspec.Struct, frozen=True, tag=True):
+    """From an API process: do not hold this worker's death, past or to come, against its model.
+
+    It looks for the job that kills whoever runs it, and gives the others of a batch to the next
+    worker: that one is wanted at once. Such trust has a bound, `atomserve.supervisor.workers`.
+    """
+
+    model: str
+    slot: int
+    pid: int
 
 
 class ModelChanged(msgspec.Struct, frozen=True, tag=True):
@@ -194,6 +223,9 @@ class ModelChanged(msgspec.Struct, frozen=True, tag=True):
     state: str
     detail: str = ""
     takes: str = "call"
+
+    def __post_init__(self) -> None:
+        _shorten(self, "detail")
 
 
 class Serving(msgspec.Struct, frozen=True, tag=True):
@@ -220,6 +252,9 @@ class Fatal(msgspec.Struct, frozen=True, tag=True):
     message: str
     exit_code: int
 
+    def __post_init__(self) -> None:
+        _shorten(self, "message")
+
 
 Report = (
     ModelChanged
@@ -233,6 +268,7 @@ Report = (
     | Broken
     | Tired
     | Condemned
+    | Excused
     | Survey
     | Surveyed
 )

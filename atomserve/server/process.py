@@ -155,14 +155,24 @@ class ApiProcess:
                 case control.Serve():
                     self._introduced.set()
                 case control.Link():
-                    found = self._channel.descriptors(order.descriptors)
-                    await self._lifespan.started.wait()
-                    frames, side = [socket.socket(fileno=fd) for fd in found]
-                    await self._app.orders.link(order, frames, side)
+                    await self._link(order)
                 case _:
                     await self._lifespan.started.wait()
                     self._app.orders.obey(order)
         await self._leave(exits.CRASHED)  # the supervisor is gone
+
+    async def _link(self, order: control.Link) -> None:
+        """Use a worker; one that cannot be reached is of no use to anybody."""
+        try:
+            found = self._channel.descriptors(order.descriptors)
+        except control.Lacking as exc:
+            log.error("server.not_linked", model=order.model, slot=order.slot, error=str(exc))
+            lost = control.Condemned(order.model, order.slot, order.pid, "unlinked")
+            self._channel.post(lost)
+            return
+        await self._lifespan.started.wait()
+        frames, side = [socket.socket(fileno=fd) for fd in found]
+        await self._app.orders.link(order, frames, side)
 
     async def _drain(self, order: control.Drain) -> int:
         """Finish what is in flight and return how many requests had to be aborted."""

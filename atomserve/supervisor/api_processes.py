@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
@@ -28,11 +29,28 @@ from atomserve.supervisor.events import (
 )
 from atomserve.supervisor.listeners import Listeners
 from atomserve.supervisor.restarts import Restarts
+from atomserve.telemetry.instance import OwnSlot
 
+SILENCE = 10.0
+"""Seconds that a child may say nothing when it is asked again, before it is replaced."""
+PATIENCE = 5.0
+"""Seconds that a child gets to say whether it waits for a worker."""
 MARGIN = 2.0
 """Seconds that a child gets beyond all that it was promised, before it is killed."""
 
 log = structlog.get_logger("atomserve.supervisor")
+
+
+class View(msgspec.Struct):
+    """What is read here of how an API process sees one model."""
+
+    slots: list[OwnSlot] = []
+
+
+class Views(msgspec.Struct):
+    """What is read here of `atomserve.telemetry.instance.ApiDocument`."""
+
+    models: dict[str, View] = {}
 
 
 class ApiProcesses:
@@ -60,6 +78,7 @@ class ApiProcesses:
         self._command = command
         self._emit = emit
         self._ready = False
+        self._doubted: set[Child] = set()
         self._stopping = anyio.Event()
         self._tasks: anyio.abc.TaskGroup
 
@@ -88,6 +107,35 @@ class ApiProcesses:
         """Send ``message`` to each that runs now."""
         for child in self.running.values():
             child.post(message)
+
+    async def waiting_for(self, model: str, pid: int) -> bool:
+        """Say whether any of them waits for a job that worker ``pid`` of ``model`` has."""
+        found: list[bool] = []
+
+        async def ask(child: Child) -> None:
+            views = Views()  # of one that was not to be understood
+            with suppress(msgspec.DecodeError):
+                views = msgspec.json.decode(await child.survey(), type=Views)
+            slots = views.models[model].slots if model in views.models else []
+            found.append(any(slot.pid == pid and slot.busy for slot in slots))
+
+        asked = [child for child in self.running.values() if child.serving]
+        with anyio.move_on_after(PATIENCE):
+            async with anyio.create_task_group() as tasks:
+                for child in asked:
+                    tasks.start_soon(ask, child)
+        # Who is too busy to say may well be waiting.
+        return any(found) or len(found) < len(asked)
+
+    def doubt(self, silent: Collection[Child]) -> None:
+        """Replace those of the ``silent`` that say nothing though they are asked again.
+
+        One that runs a plugin's code may be kept from speaking by that, and is left alone.
+        """
+        for index, child in self.running.items():
+            if child in silent and child not in self._doubted and not self.sources:
+                self._doubted.add(child)
+                self._tasks.start_soon(self._ask_again, index, child)
 
     def host(self, source: Any) -> None:
         """Have them serve ``source``, which was counted as a worker's, in threads."""
@@ -174,6 +222,22 @@ class ApiProcesses:
         if ready != self._ready:
             self._ready = ready
             self._emit(Ready() if ready else NotReady())
+
+    async def _ask_again(self, index: int, child: Child) -> None:
+        facts = {"index": index, "pid": child.pid}
+        log.info("server.doubted", **facts)
+        try:
+            # Twice, since this process may have been stopped together with its child.
+            for _ in range(2):
+                with anyio.move_on_after(SILENCE / 2):
+                    await child.survey()
+                    log.info("server.answered", **facts)
+                    return
+        finally:
+            self._doubted.discard(child)
+        if not (self._stopping.is_set() or child.ended.is_set()):
+            log.error("server.silent", **facts, seconds=SILENCE)
+            child.kill()
 
     async def _kill_after(self, seconds: float, index: int, child: Child) -> None:
         # One that never served may be deaf in an import, and has nothing to lose.

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 
 import anyio
@@ -18,6 +18,8 @@ from atomserve import control
 
 HASTE = 0.5
 """Seconds that a child gets to leave at once, before it is killed."""
+
+Reprieve = Callable[[], Awaitable[bool]]
 
 log = structlog.get_logger("atomserve.supervisor")
 
@@ -112,12 +114,18 @@ class Child:
             self._killed = True
             self._kill_group()
 
-    async def kill_after(self, seconds: float) -> bool:
-        """Kill it unless it ends within ``seconds``; return whether that was necessary."""
-        with anyio.move_on_after(seconds):
-            await self.ended.wait()
-        if self.ended.is_set():
-            return False
+    async def kill_after(self, seconds: float, unless: Reprieve | None = None) -> bool:
+        """Kill it unless it ends within ``seconds``; return whether that was necessary.
+
+        It gets as many again each time that it is not to be killed yet, ``unless`` says.
+        """
+        while True:
+            with anyio.move_on_after(seconds):
+                await self.ended.wait()
+            if self.ended.is_set():
+                return False
+            if unless is None or not await unless():
+                break
         self.kill()
         return True
 
@@ -133,6 +141,8 @@ class Child:
             return
         try:
             self._channel.post(message, descriptors)
+        except control.Oversize as exc:  # that is our fault, and what it does not hear is less
+            log.error("server.oversize", pid=self.pid, error=str(exc))
         except control.BrokenChannel as exc:
             log.error("server.deaf", pid=self.pid, error=str(exc))
             self.kill()

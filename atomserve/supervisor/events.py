@@ -42,7 +42,7 @@ class WorkerStarted(msgspec.Struct, frozen=True):
 class WorkerEnded(msgspec.Struct, frozen=True):
     """A worker ended; it is replaced in ``restart_in`` seconds at the earliest, or never.
 
-    ``cause`` is ``died``, ``broken``, ``hung``, ``startup_timeout``, ``cancelled``,
+    ``cause`` is ``died``, ``broken``, ``hung``, ``unlinked``, ``startup_timeout``, ``cancelled``,
     ``max_requests``, ``max_memory`` or ``stopped``.
     """
 

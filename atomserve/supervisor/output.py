@@ -15,6 +15,11 @@ MOST_BYTES = 2048
 MOST_LINES = 200
 """Lines that one process may log in a second; further ones are counted."""
 
+TURN = 0.05
+"""Seconds in which one process may write so much before it has to wait."""
+MOST_IN_TURN = 128 * 1024
+"""Bytes of one process that are read in a turn: at most 9 % of a core, where lines are short."""
+
 _CHUNK = 65536
 _MOST_LEFT = 1024 * 1024  # what an ended process can have left in a pipe, however large that is
 
@@ -67,6 +72,26 @@ class Allowance:
         return self._began + 1.0 - self._clock()
 
 
+class Pace:
+    """How fast one process may be read, so that it costs its reader little: no I/O, no waiting."""
+
+    def __init__(
+        self, most: int = MOST_IN_TURN, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._most = most
+        self._clock = clock
+        self._began = -math.inf
+        self._taken = 0
+
+    def take(self, size: int) -> float:
+        """Count ``size`` bytes that were read; return the seconds to wait before the next."""
+        now = self._clock()
+        if now - self._began >= TURN:
+            self._began, self._taken = now, 0
+        self._taken += size
+        return self._began + TURN - now if self._taken >= self._most else 0.0
+
+
 class _Stream:
     def __init__(self, name: str, fd: int) -> None:
         os.set_blocking(fd, False)
@@ -79,14 +104,15 @@ class _Stream:
 class Output:
     """Reads the pipes of one process, whose reading ends are the caller's to close.
 
-    They are always read, so that nobody who writes ever waits for whoever reads the log.
-    ``facts`` says whose lines these are.
+    Who writes never waits for whoever reads the log. Who writes without end waits for us: the pipe
+    stays full for as long as `Pace` says. ``facts`` says whose lines these are.
     """
 
     def __init__(self, pipes: Mapping[str, int], facts: Callable[[], dict[str, object]]) -> None:
         self._streams = [_Stream(name, fd) for name, fd in pipes.items()]
         self._facts = facts
         self._allowance = Allowance()
+        self._pace = Pace()
 
     async def follow(self) -> None:
         """Log what is written until all pipes are closed by whoever writes, or cancelled."""
@@ -110,8 +136,10 @@ class Output:
                 await anyio.wait_readable(stream.fd)
             if scope.cancelled_caught:
                 self._tell_dropped(stream)
-            elif self._read(stream) == 0:
+            elif (size := self._read(stream)) == 0:
                 return
+            elif size and (rest := self._pace.take(size)):
+                await anyio.sleep(rest)
 
     def _read(self, stream: _Stream) -> int | None:
         """Log what is there; return the number of bytes, 0 at the end, None for nothing now."""

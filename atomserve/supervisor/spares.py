@@ -8,7 +8,7 @@ import anyio
 
 from atomserve.supervisor.worker import Seat, Worker
 
-Load = Callable[[int], Awaitable[Worker | None]]
+Load = Callable[[Seat], Awaitable[Worker | None]]
 
 
 class Spare:
@@ -16,16 +16,16 @@ class Spare:
 
     def __init__(self) -> None:
         self.worker: Worker | None = None
-        self._deal = 0
+        self._seat = Seat(0)
         self._gone = anyio.Event()
 
     def __repr__(self) -> str:
         return f"<Spare: {self.worker}>"
 
-    async def keep(self, load: Load, deal: int) -> None:
+    async def keep(self, load: Load, seat: Seat) -> None:
         """Have a worker loaded whenever there is none, until ``load`` gives none any more."""
-        self._deal = deal
-        while (worker := await load(self._deal)) is not None:
+        self._seat = seat
+        while (worker := await load(seat)) is not None:
             self.worker, self._gone = worker, anyio.Event()
             await self._gone.wait()
 
@@ -33,7 +33,7 @@ class Spare:
         """Return the worker for ``seat``, if there is one; its successor gets what that dealt."""
         worker, self.worker = self.worker, None
         if worker is not None:
-            self._deal, seat.deal = seat.deal, worker.deal
+            self._seat.deal, seat.deal = seat.deal, worker.deal
             self._gone.set()
         return worker
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import anyio
 import anyio.abc
+import msgspec
 import structlog
 
 from atomserve import control, exits
@@ -22,6 +25,7 @@ from atomserve.supervisor.children import Child, reap_orphans
 from atomserve.supervisor.events import Bound, Drained, Draining, Event, Failed
 from atomserve.supervisor.listeners import AddressBusy, Listeners, listen, listen_unix
 from atomserve.supervisor.surveys import Surveys
+from atomserve.supervisor.worker import Inherited
 from atomserve.supervisor.workers import WorkerGroup
 
 API_PROCESS = (sys.executable, "-m", "atomserve.server.process")
@@ -48,6 +52,7 @@ def run(
     """
     try:
         check_certificate(settings)
+        _check_size(settings)
         listeners = _listen(settings)
     except AddressBusy as exc:
         on_event(Failed(str(exc), exits.PORT_BUSY))
@@ -60,15 +65,37 @@ def run(
         apis = ApiProcesses(settings, listeners, child, emit=on_event)
         supervisor = Supervisor(settings, listeners, apis, on_event)
         for source in sources:
-            supervisor.serve(source, worker, log_fd)
+            supervisor.serve(source, worker, Inherited(log_fd, open_files))
         return await supervisor.run()
 
+    open_files = _raise_open_files()
     log_fd = os.dup(sys.stderr.fileno())  # a worker's own stderr is its plugin's
     try:
         return anyio.run(supervise)
     finally:
         os.close(log_fd)
         listeners.close()
+
+
+def _check_size(settings: Settings) -> None:
+    """See that children can be told ``settings``, which may hold whole tables of a model's own."""
+    size = len(msgspec.json.encode(settings))
+    if size > control.MAX_FRAME // 2:
+        raise ConfigError(
+            f"the settings have {size} bytes, of which {control.MAX_FRAME // 2} are allowed; "
+            "keep large tables in a file of the model's own"
+        )
+
+
+def _raise_open_files() -> int:
+    """Let this process and API processes open what they may at most; return what it was before.
+
+    Each client costs a descriptor, and at the limit no worker can be linked.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # macOS says no limit, and has one
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return soft
 
 
 def _listen(settings: Settings) -> Listeners:
@@ -103,7 +130,7 @@ class Supervisor:
         state = "stopping" if self._stopping else "running"
         return f"<Supervisor {state}: {self._apis}, {self._groups}>"
 
-    def serve(self, source: Source, worker: Sequence[str], log_fd: int) -> None:
+    def serve(self, source: Source, worker: Sequence[str], inherited: Inherited) -> None:
         """Serve ``source`` by workers, or in the API processes if the settings say so."""
         self._sources += 1
         model = self._settings.models.get(source.name or "", ModelSettings())
@@ -120,7 +147,7 @@ class Supervisor:
             apis=self._apis,
             owner=self,
             emit=self._emit,
-            log_fd=log_fd,
+            inherited=inherited,
         )
         self._groups.append(group)
 
@@ -151,10 +178,12 @@ class Supervisor:
     def hear(self, child: Child, message: control.Report) -> None:
         """Take what an API process says about the whole instance."""
         match message:
-            case control.Condemned():
-                for group in self._groups:
-                    if group.standing.model == message.model:
-                        group.condemn(message)
+            case control.Condemned(model):
+                for group in self._of(model):
+                    group.condemn(message)
+            case control.Excused(model):
+                for group in self._of(model):
+                    group.excuse(message)
             case control.Survey(number):
                 self._tasks.start_soon(self._surveys.answer, child, number)
             case control.Fatal(text, exit_code):
@@ -200,6 +229,9 @@ class Supervisor:
                 # On a terminal nobody withdraws traffic from us: Ctrl-C need not wait for that.
                 delay = 0.0 if number == signal.SIGINT else self._settings.drain_delay
                 self._begin_drain(delay)
+
+    def _of(self, model: str) -> Iterator[WorkerGroup]:
+        yield from (group for group in self._groups if group.standing.model == model)
 
     def _children(self) -> Iterator[Child]:
         yield from self._apis.running.values()

@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 import msgspec
+import structlog
 
 from atomserve import control
 from atomserve.supervisor.api_processes import ApiProcesses
@@ -34,6 +35,8 @@ Less than `atomserve.telemetry.instance.PATIENCE`: who asked still waits for the
 
 Documents = dict[Child, msgspec.Raw]
 
+log = structlog.get_logger("atomserve.supervisor")
+
 
 class Surveys:
     """Answers who asks; whoever asks while the children are being asked gets the same answer.
@@ -57,17 +60,27 @@ class Surveys:
         self._asking.append((child, number))
         if len(self._asking) > 1:
             return
+        try:
+            report = await self._gather()
+        except Exception:  # a question must not end whoever keeps all others alive
+            log.exception("survey.failed")
+            report = msgspec.json.encode(Report(_own(self._began), [], {}, partial=True))
+        asking, self._asking = self._asking, []
+        for asker, asked in asking:
+            asker.post(control.Surveyed(asked, msgspec.Raw(report)))
+
+    async def _gather(self) -> bytes:
+        """Ask every child, and return a `Report` of what they say."""
         children = self._listening()
         documents = await self._ask(children)
         silent = len(documents) < len(children)
+        self._apis.doubt(set(children) - documents.keys())
         self._remember(documents)
         documents |= dict(self._counted.values())
         report = msgspec.json.encode(self._report(documents, partial=silent))
         if len(report) > control.MAX_FRAME // 2:
             report = msgspec.json.encode(self._report({}, partial=True))
-        asking, self._asking = self._asking, []
-        for asker, asked in asking:
-            asker.post(control.Surveyed(asked, msgspec.Raw(report)))
+        return report
 
     async def _ask(self, children: list[Child]) -> Documents:
         documents: Documents = {}
@@ -99,10 +112,8 @@ class Surveys:
                 self._counted[index] = (child, documents[child])
 
     def _report(self, documents: Documents, *, partial: bool) -> Report:
-        pid = os.getpid()
-        uptime = round(time.monotonic() - self._began, 3)
         return Report(
-            instance=SupervisorReport(pid, uptime, resident(pid)),
+            instance=_own(self._began),
             api_processes=[
                 ApiReport(
                     index=index,
@@ -122,6 +133,11 @@ class Surveys:
             departed=self._departed,
             partial=partial,
         )
+
+
+def _own(began: float) -> SupervisorReport:
+    pid = os.getpid()
+    return SupervisorReport(pid, round(time.monotonic() - began, 3), resident(pid))
 
 
 def _unread(document: msgspec.Raw | None) -> Any:

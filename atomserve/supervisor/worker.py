@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import anyio
 import structlog
 
 from atomserve import control
 from atomserve.settings import Settings
-from atomserve.supervisor.children import HASTE, Child
+from atomserve.supervisor.children import HASTE, Child, Reprieve
 from atomserve.supervisor.output import Output
 
 LAST_WORDS = 0.5
@@ -21,22 +21,37 @@ LAST_WORDS = 0.5
 log = structlog.get_logger("atomserve.supervisor")
 
 
+class Inherited(NamedTuple):
+    """What workers get as the supervisor found it: its log, and how many files may be open."""
+
+    log_fd: int
+    open_files: int
+
+
 class Worker:
     """A running worker: what it has said of itself, and why it ends.
 
     ``settled`` tells that it has loaded or ended, ``leaving`` that its slot needs another.
     """
 
-    def __init__(self, child: Child, deal: int) -> None:
+    def __init__(self, child: Child, seat: Seat) -> None:
         self.child = child
-        self.deal = deal
-        self.slot = deal
+        self.deal = seat.deal
+        self.slot = seat.index
         self.model = ""
         self.state: Literal["starting", "loading", "ready", "retiring", "ended"] = "starting"
         self.dismissed = False
         """Whether its end was ordered, and is no reason to give the model up."""
         self.doomed = False
         """Whether it is being killed, because it hung or its job was cancelled."""
+        self.seated = False
+        """Whether it ever had a slot's seat, and so jobs."""
+        self.excused = anyio.Event()
+        """Set when its death is not to be held against the model."""
+        self.unlinked = False
+        """Whether an API process cannot use it, and it has to leave."""
+        self.tired = ""
+        """Why it wants to be replaced, if it does."""
         self.cause = "died"
         self.detail = ""
         self.began = anyio.current_time()
@@ -46,16 +61,25 @@ class Worker:
 
     @classmethod
     def start(
-        cls, command: Sequence[str], settings: Settings, source: Any, *, deal: int, log_fd: int
+        cls,
+        command: Sequence[str],
+        settings: Settings,
+        source: Any,
+        *,
+        seat: Seat,
+        inherited: Inherited,
     ) -> Worker:
-        """Start a process for ``source``; ``deal`` decides its devices.
+        """Start a process for ``source`` that shall be in ``seat``.
 
         Raises:
             OSError: the system cannot start one more process.
         """
+        log_fd, open_files = inherited
         child = Child.start(command, (log_fd,), captured=True)
-        child.post(control.ConfigureWorker(settings, source, deal, log_fd, os.getpid()))
-        return cls(child, deal)
+        child.post(
+            control.ConfigureWorker(settings, source, seat.deal, log_fd, os.getpid(), open_files)
+        )
+        return cls(child, seat)
 
     def __repr__(self) -> str:
         return f"<Worker {self.pid} in slot {self.slot}: {self.state}>"
@@ -105,13 +129,17 @@ class Worker:
             self.child.kill()
             await self.settled.wait()
 
-    async def retire(self, patience: float) -> None:
-        """Let it end its jobs, unload and leave; kill it when ``patience`` seconds have passed."""
+    async def retire(self, patience: float, awaited: Reprieve | None = None) -> None:
+        """Let it end its jobs, unload and leave; kill it when ``patience`` seconds have passed.
+
+        As long as it is ``awaited`` then, it gets as many again: a stream may have no limit, and
+        whoever waits for a job says when that does not end.
+        """
         self.dismissed = True
         if self.serving:
             self.state = "retiring"
             self.child.post(control.Retire())
-            killed = await self.child.kill_after(patience)
+            killed = await self.child.kill_after(patience, unless=awaited)
         else:  # it has nothing to unload, and may be deaf in a load
             killed = await self.stop()
         if killed:
@@ -141,7 +169,10 @@ class Worker:
 
 
 class Seat:
-    """A slot's place for one worker; ``deal`` is what the next process in it is started with."""
+    """A slot's place for one worker, or the spare's behind them.
+
+    ``deal`` is what the next process for it is started with: it decides the devices.
+    """
 
     def __init__(self, index: int) -> None:
         self.index = index
@@ -160,5 +191,6 @@ class Seat:
         """Let ``worker`` take it over from another; return that one if it still runs."""
         old, self.worker = self.worker, worker
         worker.slot = self.index
+        worker.seated = True
         self.restarts += 1
         return old if old is not None and old.state != "ended" else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
@@ -21,10 +21,16 @@ from atomserve.supervisor.api_processes import ApiProcesses
 from atomserve.supervisor.children import HASTE, Child
 from atomserve.supervisor.events import Event, WorkerEnded, WorkerStarted
 from atomserve.supervisor.pairs import link
+from atomserve.supervisor.recycling import Recycling
 from atomserve.supervisor.restarts import Restarts
 from atomserve.supervisor.spares import Spare
 from atomserve.supervisor.standing import Standing
-from atomserve.supervisor.worker import Seat, Worker
+from atomserve.supervisor.worker import Inherited, Seat, Worker
+
+EXCUSES = "3/60s"
+"""How many deaths an API process may excuse, within a time."""
+LATE = 1.0
+"""Seconds in which an excuse may follow the death that would be one too many."""
 
 log = structlog.get_logger("atomserve.supervisor")
 
@@ -51,7 +57,7 @@ class WorkerGroup:
         apis: ApiProcesses,
         owner: Owner,
         emit: Callable[[Event], None],
-        log_fd: int,
+        inherited: Inherited,
     ) -> None:
         self.source = source
         self.standing = Standing(apis, emit)
@@ -61,18 +67,19 @@ class WorkerGroup:
         self.restarts: Counter[str] = Counter()
         """Workers that were replaced, by the cause."""
         self._settings = settings
-        self._start_worker = partial(Worker.start, command, settings, source, log_fd=log_fd)
+        self._start_worker = partial(Worker.start, command, settings, source, inherited=inherited)
         self._apis = apis
         self._owner = owner
         self._emit = emit
         named = settings.models.get(source.name or "", ModelSettings())
         self._options = Options(startup_timeout=named.startup_timeout or Options().startup_timeout)
         self._limit = Restarts(named.crash_limit or Options().crash_limit)
-        self._begun = self._complete = False
+        self._extra = Restarts()  # of those that no slot needs yet
+        self._excuses = Restarts(EXCUSES)
+        self._begun = self._complete = self._over = False
+        self._news = anyio.Event()
         self._spare = Spare()
-        self._tired: deque[Worker] = deque()
-        self._recycling: Worker | None = None
-        self._over = anyio.Event()
+        self._recycling = Recycling()
         self._tasks: anyio.abc.TaskGroup
 
     def __repr__(self) -> str:
@@ -85,13 +92,13 @@ class WorkerGroup:
 
     @property
     def spares(self) -> list[Worker]:
-        """The workers that wait to replace another, or will."""
-        dealt = {seat.deal for seat in self.seats}
-        return [
-            worker
-            for worker in self.workers
-            if worker.deal not in dealt and worker.state != "retiring"
-        ]
+        """The workers that are in no slot's seat and shall be in none yet."""
+        return [worker for worker in self.workers if worker.slot >= len(self.seats)]
+
+    @property
+    def _served(self) -> bool:
+        """Whether there is a worker in every slot."""
+        return all(seat.serving for seat in self.seats)
 
     async def run(self) -> None:
         """Keep the workers until they are told to stop, or die too often."""
@@ -107,64 +114,108 @@ class WorkerGroup:
 
     def condemn(self, message: control.Condemned) -> None:
         """Put another in the place of a worker that must be killed, if it still runs."""
-        wanted = (message.slot, message.pid)
         for worker in self.workers:
-            if (worker.slot, worker.pid) == wanted and not worker.doomed:
-                self._tasks.start_soon(worker.end_hung, message.reason)
-                if self._spare.worker is not None:
-                    worker.leaving.set()
+            if (worker.slot, worker.pid) != (message.slot, message.pid) or worker.doomed:
+                continue
+            if message.reason == "unlinked":
+                if not worker.unlinked:
+                    worker.unlinked = True
+                    self._tasks.start_soon(self._replace_unlinked, worker)
+                continue
+            self._tasks.start_soon(worker.end_hung, message.reason)
+            if self._spare.worker is not None:
+                worker.leaving.set()
+
+    def excuse(self, message: control.Excused) -> None:
+        """Do not hold a death against the model, whether it is still to come or has just been."""
+        named = [w for w in self.workers if (w.slot, w.pid) == (message.slot, message.pid)]
+        known = named or self._limit.died(message.pid)
+        if not known or self._excuses.after_death(time.monotonic()) is None:
+            return
+        for worker in named:
+            worker.excused.set()
+        self._limit.forgive(message.pid)
+        log.info("worker.excused", model=self.name, slot=message.slot, pid=message.pid)
+        self._wake()
 
     def finish(self) -> None:
         """Let every worker unload and leave: no API process is left that could use it."""
-        self._over.set()
+        self._end()
         for worker in self.workers:
             self._tasks.start_soon(worker.retire, self._settings.unload_timeout + HASTE)
 
     def stop(self) -> None:
         """End every worker at once."""
-        self._over.set()
+        self._end()
         for worker in self.workers:
             self._tasks.start_soon(worker.stop)
 
     async def _keep(self, seat: Seat) -> None:
         """Keep a worker in ``seat``, one after another."""
-        while (worker := self._spare.take(seat) or await self._load(seat.deal)) is not None:
+        while (worker := await self._load(seat)) is not None:
             old = seat.give(worker)
             for child in self._apis.running.values():
                 self._link(seat, child)
             self._tell_state()
-            if old is not None and old is self._recycling:
+            if old is not None and self._recycling.replaced(old):
                 self._tasks.start_soon(self._retire, old)
             await worker.leaving.wait()
 
-    async def _load(self, deal: int) -> Worker | None:
-        """Start workers until one has loaded; None when there shall be none any more."""
-        while not self._over.is_set():
-            if pause := self._limit.pause(time.monotonic()):
+    async def _load(self, seat: Seat) -> Worker | None:
+        """Take the spare for ``seat``, or start workers until one has loaded; None at the end."""
+        while not self._over:
+            if seat in self.seats and (spare := self._spare.take(seat)) is not None:
+                return spare
+            if pause := self._pause(seat):
                 with anyio.move_on_after(pause):
-                    await self._over.wait()
-            elif (worker := self._start(deal)) is not None:
+                    await self._news.wait()
+            elif (worker := self._start(seat)) is not None:
                 await worker.settle(self._options.startup_timeout)
                 # One that learned too late that it is not wanted may have loaded all the same.
-                if worker.serving and not self._over.is_set():
+                if worker.serving and not self._over:
+                    self._wake()
                     return worker
         return None
 
-    def _start(self, deal: int) -> Worker | None:
+    def _pause(self, seat: Seat) -> float:
+        """Return the seconds to wait before a worker is started for ``seat``."""
+        now = time.monotonic()
+        pause = self._limit.pause(now)
+        if seat.serving or seat not in self.seats:
+            return max(pause, self._extra.pause(now))
+        return pause
+
+    def _wake(self) -> None:
+        """Have whoever waits to start a worker look again."""
+        self._news.set()
+        self._news = anyio.Event()
+
+    def _end(self) -> None:
+        self._over = True
+        self._wake()
+
+    def _start(self, seat: Seat) -> Worker | None:
         """Start one worker; one that cannot be started has died."""
         try:
-            worker = self._start_worker(deal=deal)
+            worker = self._start_worker(seat=seat)
         except OSError as exc:
-            self._bear_death(WorkerEnded(self.name, deal, 0, "died", str(exc), None))
+            end = WorkerEnded(self.name, seat.index, 0, "died", str(exc), None)
+            self._bear_death(end, self._after_death(0, needed=not self._served))
             return None
         worker.model = self.name
         self.workers.append(worker)
-        self._emit(WorkerStarted(self.name, deal, worker.pid))
+        self._emit(WorkerStarted(self.name, seat.index, worker.pid))
         self._tasks.start_soon(self._attend, worker)
         return worker
 
     async def _attend(self, worker: Worker) -> None:
         await worker.attend(partial(self._hear, worker))
+        if self.standing.model:
+            self._apis.post(control.Lost(self.standing.model, worker.pid))
+        spent = self._options.idempotent and self._limit.spent(time.monotonic())
+        if spent and not worker.dismissed and not self._over:
+            with anyio.move_on_after(LATE):
+                await worker.excused.wait()
         self._bury(worker)
 
     def _hear(self, worker: Worker, message: control.Report) -> None:
@@ -183,13 +234,11 @@ class WorkerGroup:
             case control.Fatal(text, _):
                 worker.cause, worker.detail = "broken", text
             case control.Tired(reason) if any(seat.worker is worker for seat in self.seats):
-                worker.cause = reason
-                self._tired.append(worker)
-                self._recycle_next()
+                self._recycling.ask(worker, reason)
 
     def _describe(self, worker: Worker, message: control.Described) -> None:
         """Learn what ``worker`` serves, and tell the API processes if that is new."""
-        if self._over.is_set() or not (self._begun or self._begin(message)):
+        if self._over or not (self._begun or self._begin(message)):
             return
         worker.model = message.model
         if message.model != (self.standing.model or message.model):
@@ -231,50 +280,59 @@ class WorkerGroup:
             worker.detail = f"not linked: {exc}"
             worker.child.kill()
 
-    def _recycle_next(self) -> None:
-        """Replace the next worker that asked for it, unless another is being replaced."""
-        while self._tired and self._recycling is None:
-            worker = self._tired.popleft()
-            if worker.state == "ready" and not worker.doomed:
-                self._recycling = worker
-                log.info("worker.recycled", **worker.facts, reason=worker.cause)
-                worker.leaving.set()
+    async def _replace_unlinked(self, worker: Worker) -> None:
+        """Put another in the place of one that an API process has lost the link to."""
+        with anyio.move_on_after(HASTE):  # most links end because their worker does
+            await worker.child.ended.wait()
+        if worker.state != "ready" or worker.child.ended.is_set() or self._over:
+            return
+        log.error("worker.unlinked", **worker.facts)
+        worker.cause, worker.detail = "unlinked", "an API process lost its link to it"
+        self._limit.after_death(time.monotonic(), counts=False)
+        worker.leaving.set()
+        await self._retire(worker)
 
     async def _retire(self, worker: Worker) -> None:
-        """Let ``worker`` end its jobs and leave."""
+        """Let ``worker`` end its jobs and leave, as long as anybody waits for them."""
+        model, options = self.standing.model, self._options
         if worker.serving:
-            self._apis.post(control.Unlink(self.standing.model, worker.pid))
-        options = self._options
-        longest = max(options.timeout, options.stream_timeout or 0.0)
-        await worker.retire(longest + options.grace + options.unload_timeout)
+            self._apis.post(control.Unlink(model, worker.pid))
+        patience = options.timeout + options.grace + options.unload_timeout
+        await worker.retire(patience, partial(self._apis.waiting_for, model, worker.pid))
 
     def _bury(self, worker: Worker) -> None:
         """Forget a worker that has ended, and let the next one come."""
         self.workers.remove(worker)
-        ordered = worker.dismissed or self._over.is_set()
-        cause = "stopped" if self._over.is_set() else worker.cause
-        if self.standing.model:
-            self._apis.post(control.Lost(self.standing.model, worker.pid))
+        ordered = worker.dismissed or self._over
+        cause = "stopped" if self._over else worker.cause
         end = WorkerEnded(self.name, worker.slot, worker.pid, cause, worker.reason, None)
         if ordered:
             self._emit(end)
             tell = log.debug if cause == "stopped" else log.info
             tell("worker.ended", **worker.facts, cause=cause, reason=worker.reason)
+        elif worker.excused.is_set():
+            self._bear_death(end, 0.0)
         else:
-            self._bear_death(end)
-        if not self._over.is_set():
+            # Of one that no slot needs yet, the others know nothing.
+            needed = worker.seated or not self._served
+            self._bear_death(end, self._after_death(worker.pid, needed=needed))
+        if not self._over:
             self.restarts[cause] += 1
         self._spare.bury(worker)
-        if worker is self._recycling:
-            self._recycling = None
-            self._recycle_next()
+        self._recycling.bury(worker)
+        self._wake()
         self._tell_state(worker.reason)
         worker.settled.set()
         worker.leaving.set()
 
-    def _bear_death(self, end: WorkerEnded) -> None:
-        """Decide when the next worker is started, or that there is none."""
-        delay = self._limit.after_death(time.monotonic())
+    def _after_death(self, pid: int, *, needed: bool) -> float | None:
+        """Return the seconds until another is started; None if the model is given up."""
+        if needed:
+            return self._limit.after_death(time.monotonic(), pid)
+        return self._extra.after_death(time.monotonic(), pid, counts=False)
+
+    def _bear_death(self, end: WorkerEnded, delay: float | None) -> None:
+        """Tell of a death, and whether another worker is started."""
         end = msgspec.structs.replace(end, restart_in=delay)
         self._emit(end)
         log.error("worker.died", **msgspec.structs.asdict(end))
@@ -287,7 +345,7 @@ class WorkerGroup:
             text = f"{self.source}: its process ends before it is imported: {reason}"
             self._owner.fail(text, exits.CONFIG)
             return
-        self._over.set()
+        self._end()
         self.standing.become("failed", reason)
         for worker in self.workers:
             self._tasks.start_soon(self._retire, worker)
@@ -295,13 +353,13 @@ class WorkerGroup:
     def _tell_state(self, detail: str = "") -> None:
         """Ready is a model that had a worker in every slot once, and has one in any now."""
         standing = self.standing
-        if self._over.is_set():
+        if self._over:
             return
         serving = [seat for seat in self.seats if seat.serving]
         if not self._complete and len(serving) == len(self.seats):
             self._complete = True
             if self._options.spares:  # it shall not delay the first start
-                self._tasks.start_soon(self._spare.keep, self._load, len(self.seats))
+                self._tasks.start_soon(self._spare.keep, self._load, Seat(len(self.seats)))
         if serving and self._complete:
             standing.become("ready")
         else:

@@ -32,7 +32,7 @@ from atomserve.telemetry.vitals import Vitals, vitals
 
 STATES = ("starting", "loading", "ready", "retiring", "restarting", "spare")
 CAUSES = (
-    *("died", "broken", "hung", "cancelled", "startup_timeout"),
+    *("died", "broken", "hung", "unlinked", "cancelled", "startup_timeout"),
     *("max_requests", "max_memory"),
 )
 """Why a worker is replaced."""

@@ -38,6 +38,19 @@ def resident(pid: int) -> int | None:
     return None if found is None else found.resident
 
 
+def own_memory(pid: int) -> int | None:
+    """Return the bytes of memory that end with process ``pid``; None as `vitals` does.
+
+    Shared memory is left out: what a worker reads of its clients' bodies belongs to others.
+    """
+    try:
+        with open(f"/proc/{pid}/status", "rb") as status:
+            lines = dict(line.split(b":", 1) for line in status if line.startswith(b"Rss"))
+    except OSError:
+        return None
+    return sum(int(lines.get(kind, b"0 kB").split()[0]) * 1024 for kind in (b"RssAnon", b"RssFile"))
+
+
 def _descriptors(pid: int) -> int | None:
     try:
         return len(os.listdir(f"/proc/{pid}/fd"))

@@ -1,24 +1,34 @@
-"""Run a wrapper once on its own test values, along the path of production."""
+"""Run a wrapper on its own test values, along the path of production."""
 
 from __future__ import annotations
 
 import logging
-import queue
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from atomserve.compat.aiges.binding import Bound
 from atomserve.compat.aiges.checks import Finding, check_resp
-from atomserve.compat.aiges.configuration import text_of, texts
-from atomserve.compat.aiges.declared import Declared, declared, key_of
-from atomserve.compat.aiges.routing import ROUTES
-from atomserve.compat.aiges.shim.aiges.core.types import DataEnd, Once
-from atomserve.compat.aiges.shim.aiges.dto import DataListCls, DataListNode, Response
+from atomserve.compat.aiges.configuration import texts
+from atomserve.compat.aiges.declared import Declared, declared
+from atomserve.compat.aiges.exchanges import (
+    NOTHING,
+    Given,
+    Mode,
+    ask_in_session,
+    ask_once,
+    local_results,
+    sample_params,
+    sample_request,
+)
+from atomserve.compat.aiges.shim.aiges.dto import DataListCls, Response
 
 _log = logging.getLogger("aiges")
-_SID = "test-111111"
+_FINI_PATIENCE = 10.0
+
+verdicts: list[bool] = []
+"""Whether each `run` of this process went well, for whoever ran the script that called it."""
 
 
 class Outcome(NamedTuple):
@@ -29,6 +39,8 @@ class Outcome(NamedTuple):
     responses: list[Response]
     findings: list[Finding]
     failure: str = ""
+    mode: Mode = "once"
+    seconds: float = 0.0
 
     @property
     def ok(self) -> bool:
@@ -36,8 +48,21 @@ class Outcome(NamedTuple):
         return not self.failure and all(finding.tolerated for finding in self.findings)
 
 
+class Trials(NamedTuple):
+    """The local runs of one wrapper, between its Init and its Fini."""
+
+    outcomes: list[Outcome]
+    notes: list[str]
+    """What is odd, but keeps no request from being served."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether every run went well."""
+        return all(outcome.ok for outcome in self.outcomes)
+
+
 def run(wrapper: Any, *, stream: bool = False) -> Outcome:
-    """Try ``wrapper`` on its fields' test values, and log the outcome."""
+    """Try ``wrapper`` on its fields' test values, log the outcome, and add it to `verdicts`."""
     outcome = trial(Bound(wrapper), declared(wrapper), wrapper.config, stream=stream)
     for finding in outcome.findings:
         _log.warning("%s", finding)
@@ -45,6 +70,7 @@ def run(wrapper: Any, *, stream: bool = False) -> Outcome:
         _log.info("the wrapper has been verified")
     else:
         _log.error("the wrapper is not right: %s", outcome.failure or "see above")
+    verdicts.append(outcome.ok)
     return outcome
 
 
@@ -56,120 +82,102 @@ def trial(
     stream: bool = False,
     patience: float = 60.0,
 ) -> Outcome:
-    """Initialise a wrapper, run one request or session, and let it finish.
+    """Initialise a wrapper, run one request or session, and let it finish."""
+    mode: Mode = "stream" if stream else "once" if bound.has("once") else "async"
+    return trials(bound, wrapper, config, modes=[mode], patience=patience).outcomes[0]
+
+
+def modes_of(bound: Bound) -> list[Mode]:
+    """Return the ways in which a wrapper can be asked."""
+    needs: dict[Mode, tuple[str, ...]] = {
+        "once": ("once",),
+        "async": ("once_async",),
+        "stream": ("create", "write"),
+    }
+    return [mode for mode, methods in needs.items() if all(map(bound.has, methods))]
+
+
+def trials(
+    bound: Bound,
+    wrapper: Declared,
+    config: Any,
+    *,
+    modes: Sequence[Mode],
+    patience: float = 60.0,
+    given: Given = NOTHING,
+) -> Trials:
+    """Initialise a wrapper, run one request in each of ``modes``, and let it finish.
 
     Parameters are text, as in production. ``patience`` bounds the wait for each result.
     """
-    params, request = sample_params(wrapper), sample_request(wrapper)
-    outcome = Outcome(dict(params), request, [], [])
-    code = bound.init(texts(config))
-    if code:
-        return outcome._replace(failure=f"init: {bound.message(code)}")
+    failure = _initialised(bound, texts(config))
+    if failure:
+        params, request = sample_params(wrapper, given), sample_request(wrapper, given)
+        return Trials([Outcome(params, request, [], [], failure, modes[0])], [])
+    outcomes = [_tried(bound, wrapper, mode, patience, given) for mode in modes]
+    return Trials(outcomes, _finished(bound, min(patience, _FINI_PATIENCE)))
+
+
+def _initialised(bound: Bound, config: dict[str, str]) -> str:
+    """Initialise the wrapper; return what went wrong."""
     try:
-        with _local_results() as results:
-            if stream:
-                outcome.responses.extend(_session(bound, params, request, results, patience))
-            else:
-                outcome.responses.append(_once(bound, params, request, results, patience))
+        code = bound.init(config)
     except Exception as exc:  # noqa: BLE001 - a wrapper may raise anything
         _log.exception("the wrapper failed")
-        return outcome._replace(failure=f"{type(exc).__name__}: {exc}")
-    finally:
-        bound.fini()
-    return _judged(bound, wrapper, outcome, stream)
+        return f"init: {type(exc).__name__}: {exc}"
+    return f"init: {bound.message(code)}" if code else ""
 
 
-def sample_params(wrapper: Declared) -> dict[str, str]:
-    """Return the parameters' test values as production sends them."""
-    values = {key_of(param): param.test_value for param in wrapper.fields.params}
-    return {key: text_of(value) for key, value in values.items()} | {"sid": _SID}
+def _finished(bound: Bound, patience: float) -> list[str]:
+    """Let the wrapper finish, for a bounded time; return what went wrong."""
+    told: list[str] = []
 
-
-def sample_request(wrapper: Declared) -> DataListCls:
-    """Return the inputs' test values as one request."""
-    return DataListCls(
-        [
-            DataListNode(key_of(field), memoryview(field.test_value), None, Once, field.data_type)
-            for field in wrapper.fields.inputs
-        ]
-    )
-
-
-def _once(
-    bound: Bound,
-    params: dict[str, str],
-    request: DataListCls,
-    results: queue.Queue[Response],
-    patience: float,
-) -> Response:
-    if bound.has("once"):
-        return bound.once(dict(params), request, sid=_SID)
-    code = bound.once_async(dict(params), request, sid=_SID)
-    return Response(error_code=code) if code else _next(results, patience)
-
-
-def _session(
-    bound: Bound,
-    params: dict[str, str],
-    request: DataListCls,
-    results: queue.Queue[Response],
-    patience: float,
-) -> Iterator[Response]:
-    created = bound.create(dict(params), sid=_SID)
-    if created.error_code:
-        yield Response(error_code=created.error_code)
-        return
-    try:
-        code = bound.write(created.handle, request, sid=_SID)
-        if code:
-            yield Response(error_code=code)
-            return
-        while True:
-            response = _result(bound, created.handle, results, patience)
-            yield response
-            if response.error_code or any(i.status in (DataEnd, Once) for i in response.list):
-                return
-    finally:
-        bound.destroy(created.handle, sid=_SID)
-
-
-def _result(bound: Bound, handle: str, results: queue.Queue[Response], patience: float) -> Response:
-    """Return the next result, called back or read."""
-    if not bound.has("read"):
-        return _next(results, patience)
-    end = time.monotonic() + patience
-    while time.monotonic() < end:
+    def finish() -> None:
         try:
-            return results.get(timeout=0.05)
-        except queue.Empty:
-            response = bound.read(handle, sid=_SID)
-        if response is not None and (response.list or response.error_code):
-            return response
-    raise TimeoutError(f"no result within {patience:g} s")
+            code = bound.fini()
+        except Exception as exc:  # noqa: BLE001 - a wrapper may raise anything
+            _log.exception("the wrapper failed")
+            told.append(f"fini: {type(exc).__name__}: {exc}")
+        else:
+            told.extend([f"fini: {bound.message(code)}"] if code else [])
+
+    # A thread, since nothing else can be left behind when it does not come back.
+    thread = threading.Thread(target=finish, name="wrapperFini", daemon=True)
+    thread.start()
+    thread.join(patience)
+    if thread.is_alive():
+        return [f"fini: has not come back within {patience:g} s"]
+    return told
 
 
-def _next(results: queue.Queue[Response], patience: float) -> Response:
+def _tried(bound: Bound, wrapper: Declared, mode: Mode, patience: float, given: Given) -> Outcome:
+    params, request = sample_params(wrapper, given), sample_request(wrapper, given)
+    outcome = Outcome(dict(params), request, [], [], mode=mode)
+    start = time.perf_counter()
     try:
-        return results.get(timeout=patience)
-    except queue.Empty:
-        raise TimeoutError(f"no result within {patience:g} s") from None
+        with local_results() as results:
+            if mode == "stream":
+                session = ask_in_session(bound, params, request, results=results, patience=patience)
+                outcome.responses.extend(session)
+            else:
+                response = ask_once(
+                    bound, params, request, mode=mode, results=results, patience=patience
+                )
+                outcome.responses.append(response)
+    except Exception as exc:  # noqa: BLE001 - a wrapper may raise anything
+        _log.exception("the wrapper failed")
+        outcome = outcome._replace(failure=f"{type(exc).__name__}: {exc}")
+    else:
+        outcome = _judged(bound, wrapper, outcome)
+    return outcome._replace(seconds=time.perf_counter() - start)
 
 
-@contextmanager
-def _local_results() -> Iterator[queue.Queue[Any]]:
-    results: queue.Queue[Any] = queue.Queue()
-    ROUTES.keep_locally(results)
-    try:
-        yield results
-    finally:
-        ROUTES.keep_locally(None)
-
-
-def _judged(bound: Bound, wrapper: Declared, outcome: Outcome, stream: bool) -> Outcome:
+def _judged(bound: Bound, wrapper: Declared, outcome: Outcome) -> Outcome:
     for response in outcome.responses:
         if response.error_code:
             return outcome._replace(failure=bound.message(response.error_code))
         found = check_resp(response, wrapper.fields.accepts)
         # In a stream, pieces have the statuses 0, 1 and 2.
-        outcome.findings.extend(item for item in found if not (stream and item.rule == 7))
+        streams = outcome.mode == "stream"
+        outcome.findings.extend(item for item in found if not (streams and item.rule == 7))
     return outcome

@@ -32,6 +32,7 @@ from atomserve.compat.aiges.shim.aiges.fields import (
     StringParamField,
     VideoBodyField,
 )
+from atomserve.compat.aiges.shim.aiges.utils.log import show_here
 
 __all__ = [
     "AudioBodyField",
@@ -147,6 +148,7 @@ class WrapperBase:
         document = legacy_schema(own) if self.legacy else schema_v2(own, aipaas=self.is_aipaas)
         self._schema = document
         text = json.dumps(document, indent=4, ensure_ascii=False)
+        show_here()
         _log.info("%s", text)
         return text
 
@@ -154,6 +156,7 @@ class WrapperBase:
         """Call the wrapper with its fields' test values, and log whether the result is right."""
         from atomserve.compat.aiges.local import run
 
+        show_here()
         run(self, stream=stream)
 
     def gradio(self) -> None:

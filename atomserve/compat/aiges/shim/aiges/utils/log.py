@@ -34,6 +34,13 @@ def getFileLogger(*_: Any, **__: Any) -> logging.Logger:
     return logger
 
 
+def show_here() -> None:
+    """Let what is logged be seen where nobody has set up logging: in a script run by hand."""
+    if not log.hasHandlers():
+        log.addHandler(logging.StreamHandler())
+        log.setLevel(logging.INFO)
+
+
 class _File(RotatingFileHandler):
     def __init__(self) -> None:
         super().__init__(os.devnull, maxBytes=10 << 20, backupCount=3, delay=True, encoding="utf-8")
