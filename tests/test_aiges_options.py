@@ -36,6 +36,7 @@ queue_size = 1
 [models.middle.config]
 stay = true
 """
+pytestmark = pytest.mark.timeout(60)
 KEYS = {"key": {"secret": "a secret", "app_id": "tests"}, "any": {"secret": "another"}}
 
 
@@ -177,7 +178,6 @@ def test_a_test_may_serve_a_wrapper_by_its_loader(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.timeout(60)
 def test_a_stop_ends_sessions_finishes_the_wrapper_and_outlives_its_threads(
     tmp_path: Path,
 ) -> None:

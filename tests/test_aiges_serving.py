@@ -26,9 +26,10 @@ max = 24
 """
 QUICK = """
 [ws]
-sessionTimeout = 1
-readTimeout = 1
+sessionTimeout = 3
 """
+# The first test of all waits for a server with seven workers.
+pytestmark = pytest.mark.timeout(60)
 STREAMING = ("middle", "old", "new")
 
 
@@ -46,12 +47,12 @@ drain_delay = 0
 [limits]
 body = "1MiB"
 [models.later]
-timeout = "300ms"
+timeout = "2s"
 [models.quick]
 queue_size = 1
 """
     with live.live(folder, "--plugins", plugins, toml=toml) as running:
-        running.await_ready()
+        running.await_ready(within=40)
         yield running
 
 
@@ -250,7 +251,6 @@ def test_a_full_lane_is_upstreams_lack_of_licences(server: live.Live) -> None:
         assert int(answer.headers["retry-after"]) >= 1
 
 
-@pytest.mark.timeout(60)
 def test_a_thousand_failures_leak_no_licence(client: httpx2.Client) -> None:
     for number in range(1000):
         text = ("code", "raise", "empty", "none")[number % 4]
@@ -366,6 +366,20 @@ def test_large_frames_pass_in_both_directions(server: live.Live) -> None:
         for _ in range(5):
             block = hear(socket)["payload"]["result"]
             assert base64.b64decode(block["text"]).decode() == text.upper()
+
+
+def test_a_frame_over_the_limit_closes_the_socket_and_ends_its_session(
+    server: live.Live,
+) -> None:
+    with open_socket(server) as socket:
+        say(socket, "silent", 0)
+        sid = hear(socket)["header"]["sid"]
+        say(socket, "x" * (2 << 20), 1)
+        with pytest.raises(ConnectionClosed) as closed:
+            hear(socket)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1009
+    destroyed(server, sid)
 
 
 def test_what_a_file_holds_is_a_view_of_shared_memory(client: httpx2.Client) -> None:
@@ -494,7 +508,6 @@ def hold(server: live.Live, client: httpx2.Client, sessions: int) -> None:
     assert after["twice"] == 0
 
 
-@pytest.mark.timeout(60)
 def test_of_two_hundred_sessions_none_is_left(server: live.Live, client: httpx2.Client) -> None:
     hold(server, client, 200)
 

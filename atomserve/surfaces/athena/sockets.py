@@ -17,7 +17,7 @@ from atomserve.codecs.athena.service import Said, Service, pack, read_told
 from atomserve.context import RawHeaders
 from atomserve.engine.calls import Session
 from atomserve.engine.jobs import Payload
-from atomserve.errors import Abandoned, AtomError, DeadlineExceeded
+from atomserve.errors import Abandoned, AtomError, DeadlineExceeded, TooLarge
 from atomserve.guard.client import Client, ClientGone, client_of
 from atomserve.surfaces.athena.sessions import AthenaSession
 from atomserve.surfaces.athena.signing import Signed, check_app
@@ -144,7 +144,9 @@ class _Socket:
     async def _listen(self, receive: Receive) -> None:
         while (text := await _next(receive)) is not None:
             if len(text) > self._sockets.largest:
-                return await self._write(_closing(CLOSE_TOO_BIG, "the frame is too large"))
+                self._client.code = TooLarge.code
+                await self._write(_closing(CLOSE_TOO_BIG, "the frame is too large"))
+                return self._over.set()
             async with self._lock:
                 frames = await self._take(self._machine.feed(text, monotonic()))
             for frame in frames:
@@ -208,7 +210,12 @@ class _Socket:
         session = self._sessions.get(frame.sid)
         if session is not None:
             said = Said(frame.sid, frame.request, frame.last)
-            await session.send(Payload(form="athena", body=pack(said)))
+            try:
+                await session.send(Payload(form="athena", body=pack(said)))
+            except AtomError as exc:  # there is no room for it
+                self._client.code = exc.code
+                async with self._lock:
+                    await self._take(self._machine.fail(frame.sid, failure_of(exc)))
 
     async def _follow(self, sid: str, session: Session) -> None:
         """Tell the client what the wrapper says, until the end of the session."""
