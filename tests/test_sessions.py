@@ -456,7 +456,7 @@ async def test_a_frame_that_finds_no_shared_memory_says_try_later(tmp_path: Path
             tasks.start_soon(endpoint, scope, says.receive, send)
             assert (await answered.receive())["type"] == "websocket.accept"
             assert json.loads((await answered.receive())["text"]) == {"data": "a"}
-            block = it.backend.take(it.backend.arena.bound)
+            block = it.backend.pool.take(it.backend.pool.arena.bound)
             await arrived.send({"type": "websocket.receive", "text": text({"data": "x" * 99_999})})
         block.free()
     error, close = told[-2:]
