@@ -106,7 +106,7 @@ class Orders:
         )
         backend.signature = signature
         if model.signature is not None:
-            model.signature = signature
+            model.renew(signature)
 
     async def _host(self, source: Source) -> None:
         # Whoever has to leave does not wait for an import to come to its end.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 from one_worker import Instance, instance
 from test_engine import Gate, asks, serving
@@ -81,6 +82,17 @@ async def test_a_kept_answer_is_given_again() -> None:
         found, ttl = status(again).split("=")
         assert found == "hit; ttl"
         assert 0 <= int(ttl) <= 1000
+
+
+async def test_what_another_version_answered_is_not_given() -> None:
+    async with serving(Gate, cacheable=True) as model:
+        Gate.last.open.set()
+        await call(model).answer()
+        assert model.signature is not None
+        model.renew(msgspec.structs.replace(model.signature, version="2"))
+        anew = call(model)
+        await anew.answer()
+        assert status(anew).startswith("fwd=miss; stored")
 
 
 async def test_a_kept_answer_takes_no_place_in_the_queue() -> None:

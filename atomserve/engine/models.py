@@ -85,10 +85,10 @@ class Model:
         self._become("loading")
         try:
             async with self.backend.open(self) as opened:
-                self._opened, self.signature = opened, opened.signature
-                if self.signature.takes == "batch":
+                self._opened = opened
+                if opened.signature.takes == "batch":
                     self._lane.batch(Batching(_bounds(self.options)))
-                self._flights = self._shared(opened.signature)
+                self.renew(opened.signature)
                 self._become("ready")
                 try:
                     raise PluginError(await opened.failure())
@@ -101,6 +101,15 @@ class Model:
         finally:
             if self.state != "failed":
                 self._become("stopped")
+
+    def renew(self, signature: Signature) -> None:
+        """From now on serve by ``signature``, and by what the backend's options say now."""
+        self.signature = signature
+        self._traits = Traits(self.options)
+        if self._lane.batching is not None:
+            self._lane.batching.bounds = _bounds(self.options)
+        # With a cache of its own: answers of another version are none of this one.
+        self._flights = self._shared(signature)
 
     def on_room(self) -> None:
         """A slot's room grew, or the slots are not the same any more."""
