@@ -251,7 +251,7 @@ def in_slot(slot: Any) -> tuple[int, int]:
         case ProcessSlot():
             options = slot._backend.options
             batches = (options.capacity + 1) * options.max_batch_size
-            return len(slot._jobs), batches if slot._whole else max(AHEAD, options.capacity)
+            return len(slot._sent), batches if slot._whole else max(AHEAD, options.capacity)
     raise AssertionError(slot)
 
 
@@ -264,8 +264,8 @@ def leaked(model: Model) -> list[str]:
         if in_slot(slot)[0] or slot.busy:
             found.append(f"{slot!r}: {slot.busy} busy")
         if isinstance(slot, ProcessSlot):
-            kept = (slot._numbers, slot._given, slot._unwanted, slot._batches, slot._graces)
-            found += [f"{slot!r} keeps {each}" for each in (*kept, slot._leases) if each]
+            kept = (slot._sent, slot._numbers, slot._leases)
+            found += [f"{slot!r} keeps {each}" for each in kept if each]
     if isinstance(model.backend, ProcessBackend) and model.backend.arena.used:
         found.append(f"{model.backend.arena.used} bytes of bodies")
     return found
