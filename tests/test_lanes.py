@@ -198,6 +198,29 @@ def test_keys_and_costs_are_read_from_what_can_be_read() -> None:
     assert not Traits(Options())
 
 
+@pytest.mark.parametrize(
+    ("form", "body"),
+    [
+        ("json", b'{"language":"\xff","length":7}'),
+        ("json", b'{"language":' + b"[" * 20_000 + b"]" * 20_000 + b"}"),
+        ("json", b'{"language":"de","length":1' + b"0" * 400 + b"}"),
+        ("msgpack", msgspec.msgpack.encode({"language": msgspec.msgpack.Ext(5, b"x")})),
+        ("msgpack", msgspec.msgpack.encode({"language": {(1, 2): 3}, "length": 7})),
+    ],
+)
+def test_what_cannot_be_read_has_no_key_and_the_usual_cost(form: Any, body: bytes) -> None:
+    read = Job(Payload(form=form, body=body), Context(), Heard())
+    Traits(Options(batch_key="language", batch_cost="length")).mark(read)
+    assert (read.key, read.cost) == (None, 1.0)
+
+
+@pytest.mark.parametrize("cost", ["length", "bytes"])
+def test_a_job_costs_no_more_than_a_batch_may(cost: str) -> None:
+    read = Job(Payload(body=b'{"length":1000000000000000000}'), Context(), Heard())
+    Traits(Options(batch_cost=cost, max_batch_cost=20.0)).mark(read)
+    assert read.cost == 20.0
+
+
 def test_the_body_may_be_the_cost() -> None:
     read = Job(Payload(form="raw", body=bytes(300)), Context(), Heard())
     Traits(Options(batch_cost="bytes")).mark(read)
