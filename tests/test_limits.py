@@ -155,6 +155,16 @@ def test_costs_count_in_the_turns() -> None:
     assert shares(world)["small"] == pytest.approx(0.8, abs=0.03)
 
 
+def test_a_cost_beyond_all_measure_costs_only_who_claims_it() -> None:
+    world = single()
+    world.poisson(400, random.Random(1), tenant="greedy")
+    world.poisson(20, random.Random(2), tenant="light")
+    world.poisson(20, random.Random(3), tenant="evil", cost=1e18)
+    world.run(5.0)
+    light = [job for job in world.accepted if job.context.tenant == "light"]
+    assert sum(bool(job.reply.answers) for job in light) >= 0.95 * len(light) > 0  # type: ignore[attr-defined]
+
+
 def test_a_tenant_holds_no_more_places_than_its_share() -> None:
     world = single(tenants={"a": TenantSettings(share=0.25)})
     world.poisson(2000, random.Random(1), tenant="a")
