@@ -182,6 +182,28 @@ def test_a_full_lane_makes_room_at_the_cost_of_who_holds_most(lane: Lane) -> Non
     assert lane.take(9, 0.0) == [a[0], b, a[1]]
 
 
+@pytest.mark.parametrize("how", ["drop", "clear", "expire", "lose"])
+def test_a_pause_after_the_last_one_left_is_no_service_time(how: str) -> None:
+    lane = Lane("m", 9)
+    first, second = offered(lane, job(), job(deadline=2.0 if how == "expire" else None))
+    assert lane.take(1, 0.0) == [first]
+    lane.finished(first, 1.0)
+    if how == "drop":
+        lane.drop(second)
+    elif how == "clear":
+        lane.clear(Draining())
+    elif how == "expire":
+        assert lane.take(1, 3.0) == []
+    else:
+        assert lane.take(1, 1.0) == [second]
+        lane.restore(second)
+        lane.drop(second)
+    [late] = offered(lane, job())
+    assert lane.take(1, 100.0) == [late]
+    lane.finished(late, 101.0)
+    assert lane.pace.seconds == pytest.approx(1.0)
+
+
 def test_keys_and_costs_are_read_from_what_can_be_read() -> None:
     traits = Traits(Options(batch_key="language", batch_cost="length"))
     found = []
