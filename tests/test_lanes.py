@@ -185,7 +185,7 @@ def test_a_full_lane_makes_room_at_the_cost_of_who_holds_most(lane: Lane) -> Non
 @pytest.mark.parametrize("how", ["drop", "clear", "expire", "lose"])
 def test_a_pause_after_the_last_one_left_is_no_service_time(how: str) -> None:
     lane = Lane("m", 9)
-    first, second = offered(lane, job(), job(deadline=2.0 if how == "expire" else None))
+    first, second = offered(lane, job(1.5), job(2.0))
     assert lane.take(1, 0.0) == [first]
     lane.finished(first, 1.0)
     if how == "drop":
