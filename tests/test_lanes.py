@@ -182,6 +182,28 @@ def test_a_full_lane_makes_room_at_the_cost_of_who_holds_most(lane: Lane) -> Non
     assert lane.take(9, 0.0) == [a[0], b, a[1]]
 
 
+@pytest.mark.parametrize("how", ["drop", "clear", "expire", "lose"])
+def test_a_pause_after_the_last_one_left_is_no_service_time(how: str) -> None:
+    lane = Lane("m", 9)
+    first, second = offered(lane, job(1.5), job(2.0))
+    assert lane.take(1, 0.0) == [first]
+    lane.finished(first, 1.0)
+    if how == "drop":
+        lane.drop(second)
+    elif how == "clear":
+        lane.clear(Draining())
+    elif how == "expire":
+        assert lane.take(1, 3.0) == []
+    else:
+        assert lane.take(1, 1.0) == [second]
+        lane.restore(second)
+        lane.drop(second)
+    [late] = offered(lane, job())
+    assert lane.take(1, 100.0) == [late]
+    lane.finished(late, 101.0)
+    assert lane.pace.seconds == pytest.approx(1.0)
+
+
 def test_keys_and_costs_are_read_from_what_can_be_read() -> None:
     traits = Traits(Options(batch_key="language", batch_cost="length"))
     found = []
@@ -196,6 +218,29 @@ def test_keys_and_costs_are_read_from_what_can_be_read() -> None:
         found.append((read.key, read.cost))
     assert found == [("de", 7.0), (b'["a",1]', 1.0), (None, 1.0), (None, 1.0)]
     assert not Traits(Options())
+
+
+@pytest.mark.parametrize(
+    ("form", "body"),
+    [
+        ("json", b'{"language":"\xff","length":7}'),
+        ("json", b'{"language":' + b"[" * 20_000 + b"]" * 20_000 + b"}"),
+        ("json", b'{"language":"de","length":1' + b"0" * 400 + b"}"),
+        ("msgpack", msgspec.msgpack.encode({"language": msgspec.msgpack.Ext(5, b"x")})),
+        ("msgpack", msgspec.msgpack.encode({"language": {(1, 2): 3}, "length": 7})),
+    ],
+)
+def test_what_cannot_be_read_has_no_key_and_the_usual_cost(form: Any, body: bytes) -> None:
+    read = Job(Payload(form=form, body=body), Context(), Heard())
+    Traits(Options(batch_key="language", batch_cost="length")).mark(read)
+    assert (read.key, read.cost) == (None, 1.0)
+
+
+@pytest.mark.parametrize("cost", ["length", "bytes"])
+def test_a_job_costs_no_more_than_a_batch_may(cost: str) -> None:
+    read = Job(Payload(body=b'{"length":1000000000000000000}'), Context(), Heard())
+    Traits(Options(batch_cost=cost, max_batch_cost=20.0)).mark(read)
+    assert read.cost == 20.0
 
 
 def test_the_body_may_be_the_cost() -> None:

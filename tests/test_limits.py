@@ -105,6 +105,37 @@ def test_the_limit_falls_once_in_a_round_trip_and_never_below_the_slots() -> Non
     assert limit.places == float("inf")
 
 
+def test_the_limit_doubles_while_answers_come_easily() -> None:
+    limit = AdaptiveLimit(floor=1, ceiling=1000)
+    for n in range(100):
+        limit.late(float(n), 0.5, 20)
+    assert limit.places == 1
+    for _ in range(100):
+        limit.good(easy=True)
+    assert limit.places > 50
+    limit.late(200.0, 0.5, 40)
+    for _ in range(30):
+        limit.good()
+    assert limit.places < 38  # Not easily: by one in 36.
+
+
+def test_a_burst_is_let_in_soon_after_a_slow_phase() -> None:
+    service = [1.2]
+    world = World(Lane("m", 100, patience=1.0), lambda _: service[0])
+    for _ in range(8):
+        world.offer()
+    world.run(30.0)
+    assert world.lane.limit.places < 10
+    service[0] = 0.01
+    for n in range(70):
+        world.after(0.1 * n, world.offer)
+    world.run(60.0)
+    refused = len(world.refused)
+    for _ in range(30):
+        world.offer()
+    assert len(world.refused) == refused
+
+
 def test_pace_is_that_of_slots_which_are_all_busy() -> None:
     pace = Pace(4)
     pace.took(0.4)
@@ -153,6 +184,16 @@ def test_costs_count_in_the_turns() -> None:
     world.poisson(400, random.Random(1), tenant="large", cost=4.0)
     world.poisson(400, random.Random(2), tenant="small")
     assert shares(world)["small"] == pytest.approx(0.8, abs=0.03)
+
+
+def test_a_cost_beyond_all_measure_costs_only_who_claims_it() -> None:
+    world = single()
+    world.poisson(400, random.Random(1), tenant="greedy")
+    world.poisson(20, random.Random(2), tenant="light")
+    world.poisson(20, random.Random(3), tenant="evil", cost=1e18)
+    world.run(5.0)
+    light = [job for job in world.accepted if job.context.tenant == "light"]
+    assert sum(bool(job.reply.answers) for job in light) >= 0.95 * len(light) > 0  # type: ignore[attr-defined]
 
 
 def test_a_tenant_holds_no_more_places_than_its_share() -> None:

@@ -93,6 +93,20 @@ def test_padding_tells_only_ranks_apart_and_puts_zeros_at_the_end() -> None:
         found.stack([row(9, 9, 9), row(9, 9, 9)])
 
 
+def test_padding_wastes_no_more_than_a_few_times_the_real_bytes() -> None:
+    cube = Annotated[np.ndarray, Tensor("float32", (-1, -1, -1))]
+    found = stacker(cube, "pad")
+    small, wide = np.ones((3, 3, 3), np.float32), np.ones((9, 3, 3), np.float32)
+    long = [np.ones(shape, np.float32) for shape in ((300, 1, 1), (1, 300, 1), (1, 1, 300))]
+    assert found.parts([small, wide]) == [[0, 1]]
+    assert found.parts([*long, small]) == [[0, 1], [2, 3]]
+
+
+def test_only_padding_parts_what_is_of_one_kind() -> None:
+    assert stacker(Row).parts([row(1)] * 3) == [[0, 1, 2]]
+    assert stacker(Row, "pad").parts([row(1)]) == [[0]]
+
+
 def test_memory_is_used_again_when_nothing_refers_to_it() -> None:
     buffers = Buffers()
     first = buffers.array((1000,), np.dtype("float32"))
@@ -165,6 +179,39 @@ async def test_a_padded_batch_knows_its_shapes(kind: str, tmp_path: Path) -> Non
     async with rig(kind, tmp_path, wrapper("pad", answer)) as it:
         found = await it.ask({"input": [1, 2]}, {"input": [3]}, {"input": [4, 5, 6]})
         assert found == [[1, 2], [3], [4, 5, 6]]
+
+
+async def test_what_would_mostly_be_padding_is_called_apart(kind: str, tmp_path: Path) -> None:
+    answer = "np.full((len(requests), 1), len(requests), np.float32)"
+    async with rig(kind, tmp_path, wrapper("pad", answer)) as it:
+        found = await it.ask(*({"input": [1.0] * size} for size in (1, 150_000, 2, 3, 4, 5)))
+        assert found == [[5], [5], [5], [5], [5], [1]]
+
+
+async def test_only_a_request_that_cannot_be_stacked_fails(kind: str, tmp_path: Path) -> None:
+    text = """
+        Row = Annotated[np.ndarray, Tensor("float32", (-1,))]
+
+        @dataclass
+        class Ask:
+            row: Row
+            n: int = 0
+
+            def __copy__(self) -> Any:
+                if self.n:
+                    raise ValueError("swordfish")
+                return Ask(self.row)
+
+        class It(Wrapper):
+            stack = True
+
+            def predict_batch(self, requests: list[Ask]) -> list[Any]:
+                return [1] * len(requests.row)
+    """
+    async with rig(kind, tmp_path, text) as it:
+        found = await it.ask(*({"row": [1], "n": n} for n in (1, 0, 0)))
+        assert found[0].code == "plugin_failed"
+        assert found[1:] == [1, 1]
 
 
 async def test_halves_of_a_stacked_batch_are_stacked_anew(kind: str, tmp_path: Path) -> None:

@@ -28,6 +28,12 @@ class BatchCalls:
             return alike
         return alike, getattr(request, key) if self._fields else request
 
+    def parts(self, requests: Sequence[Any]) -> list[list[int]]:
+        """Return the places of ``requests``, of one kind, by the calls that they are for."""
+        if self._stacker is None:
+            return [list(range(len(requests)))]
+        return self._stacker.parts(requests)
+
     def argument(self, requests: Sequence[Any], contexts: Sequence[Context]) -> Any:
         """Return ``requests``, of one kind, as ``predict_batch`` is given them."""
         if self._stacker is None:

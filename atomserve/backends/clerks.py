@@ -130,8 +130,8 @@ class Clerk:
             except AtomError as exc:
                 self._mailbox.post(job.reply.fail, exc)
         try:
-            return [self._group(each) for each in self._alike(items)]
-        except BaseException as exc:  # noqa: BLE001 - stacking copies the plugin's own objects
+            return [group for each in self._alike(items) for group in self._groups(each)]
+        except BaseException as exc:  # noqa: BLE001 - a key is compared as the plugin's class says
             self.fail(items, exc)
             return []
 
@@ -140,7 +140,20 @@ class Clerk:
         for item in items:
             kind = self._runner.calls.kind(item.request, self._key)
             found.setdefault(kind, []).append(item)
-        yield from found.values()
+        for alike in found.values():
+            for places in self._runner.calls.parts([item.request for item in alike]):
+                yield [alike[place] for place in places]
+
+    def _groups(self, items: Sequence[Item]) -> Iterator[Group]:
+        """Yield one group of ``items``; where that fails, of each alone: only the guilty fail."""
+        try:
+            yield self._group(items)
+        except BaseException as exc:  # noqa: BLE001 - stacking copies the plugin's own objects
+            if len(items) == 1:
+                self.fail(items, exc)
+                return
+            for item in items:
+                yield from self._groups([item])
 
     def _group(self, items: Sequence[Item]) -> Group:
         contexts = [item.job.context for item in items]

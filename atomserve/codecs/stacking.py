@@ -20,6 +20,11 @@ Array = NDArray[Any]
 BUFFERS = 4
 """Arrays whose memory is kept for later batches: fresh pages cost more than the copy."""
 
+WASTE = 4
+"""Times their own bytes that the tensors of a padded batch may take."""
+SPARE = 1 << 20
+"""Bytes that they may take beside that."""
+
 
 class Stacker:
     """Stacks the requests of one contract; any thread may use it."""
@@ -42,6 +47,22 @@ class Stacker:
         """Return the shape of each of the request's tensors; one that is None has none."""
         tensors = {name: self._value(request, name) for name in self._tensors}
         return {name: array.shape for name, array in tensors.items() if array is not None}
+
+    def parts(self, requests: Sequence[Any]) -> list[list[int]]:
+        """Return the places of ``requests``, of one kind, parted so that padding wastes little."""
+        if not self._pads or len(requests) < 2:
+            return [list(range(len(requests)))]
+        found: list[tuple[Padded, list[int]]] = []
+        for place, request in enumerate(requests):
+            arrays = [self._value(request, name) for name in self._tensors]
+            arrays = [array for array in arrays if array is not None]
+            for padded, places in found:
+                if padded.join(arrays):
+                    places.append(place)
+                    break
+            else:
+                found.append((Padded(arrays), [place]))
+        return [places for _, places in found]
 
     def stack(self, requests: Sequence[Any]) -> Any:
         """Return requests of one kind as what ``predict_batch`` is given."""
@@ -80,6 +101,31 @@ class Stacker:
 
 def _put(made: Any, name: str, value: Any) -> None:
     object.__setattr__(made, name, value)  # Also where the class is frozen.
+
+
+class Padded:
+    """How large the stacked tensors of a part of a batch are, and how much of that is theirs."""
+
+    def __init__(self, arrays: Sequence[Array]) -> None:
+        self._largest = [array.shape for array in arrays]
+        self._count = 1
+        self._bytes = sum(array.nbytes for array in arrays)
+
+    def join(self, arrays: Sequence[Array]) -> bool:
+        """Add a request's tensors, unless too much would be padding; say whether they are in."""
+        largest = [
+            tuple(map(max, old, array.shape))
+            for old, array in zip(self._largest, arrays, strict=True)
+        ]
+        count = self._count + 1
+        real = self._bytes + sum(array.nbytes for array in arrays)
+        padded = count * sum(
+            prod(shape) * array.itemsize for shape, array in zip(largest, arrays, strict=True)
+        )
+        if padded > WASTE * real + SPARE:
+            return False
+        self._largest, self._count, self._bytes = largest, count, real
+        return True
 
 
 class Buffers:

@@ -19,6 +19,8 @@ from atomserve.engine.suspects import Part
 from atomserve.errors import AtomError, DeadlineExceeded, Overloaded, QuotaExceeded
 from atomserve.settings import TenantSettings
 
+EASY = 0.25
+"""Part of the patience within which a job's wait says that more may be let in."""
 UNKNOWN = 1.0
 """Seconds after which to retry while nothing is known of the service's times."""
 
@@ -167,6 +169,7 @@ class Lane:
         """Forget ``job``; its place is free at once."""
         if self._queue.drop(job):
             self._count_out(job)
+            self._left_unserved()
 
     def take(self, most: int, now: float) -> list[Job]:
         """Take at most ``most`` jobs; expired ones fail without being run."""
@@ -178,6 +181,7 @@ class Lane:
                 # Spelt out for the live ones: this is done for each request.
                 if job.reply.ended or (deadline is not None and deadline <= now):
                     self._live(job, now)
+                    self._left_unserved()
                 else:
                     job.taken = now
                     batch.append(job)
@@ -225,8 +229,9 @@ class Lane:
                 if self._followed is None:
                     self.pace.took(now - job.taken)
                 else:
-                    self.pace.followed(now - self._followed)
-                self.limit.good()
+                    # What followed may have come later, to a slot that was free.
+                    self.pace.followed(now - max(self._followed, job.taken))
+                self._rise(job)
             self._followed = now if self._queue.waiting else None
             return
         self._end(job, now)
@@ -247,6 +252,7 @@ class Lane:
             for job in self._queue.take_first():
                 self._count_out(job)
                 job.reply.fail(error)
+        self._left_unserved()
 
     def _weight(self, tenant: str) -> float:
         settings = self._tenants.get(tenant) or self._tenants.get(OTHERS)
@@ -314,6 +320,16 @@ class Lane:
         if wait > self._patience:
             self.limit.late(now, wait, self.in_hand)
 
+    def _rise(self, job: Job) -> None:
+        """Let more in, if there is a limit, since ``job`` has been answered."""
+        if self.limit.places != math.inf and job.taken is not None:
+            self.limit.good(easy=job.taken - job.arrived < EASY * self._patience)
+
+    def _left_unserved(self) -> None:
+        """A job left the queue otherwise than to a slot: if it was the last, none waits on."""
+        if not self._queue.waiting:
+            self._followed = None
+
     def _ready(self, now: float) -> Hashable:
         """Return the key of which a batch goes to a free slot now, else `_NONE`."""
         first = self._queue.first_key()
@@ -377,6 +393,7 @@ class Lane:
 
     def _lose(self, job: Job) -> None:
         """Count ``job`` out of what runs, since its slot is gone."""
+        self._followed = None
         batch = self._batches.pop(job, None)
         if batch is not None:
             batch.jobs.discard(job)
@@ -392,7 +409,7 @@ class Lane:
         if batch is None:
             return
         self._running -= 1
-        self.limit.good()
+        self._rise(job)
         batch.jobs.discard(job)
         batch.spoilt |= job.context.cancelled
         if not batch.jobs:

@@ -14,15 +14,22 @@ class AdaptiveLimit:
 
     There is none (``inf``) until the first job waited too long, nor after it has risen to
     ``ceiling``; it never falls below ``floor``, what the slots hold when none waits.
+
+    What made jobs late may be over: below the limit at which they were, and after as many answers
+    in a row that came easily, it doubles rather than rises by one.
     """
 
-    __slots__ = ("_fell", "ceiling", "floor", "places")
+    __slots__ = ("_bad", "_easy", "_fell", "ceiling", "floor", "places")
 
     def __init__(self, floor: int, ceiling: int) -> None:
         self.floor = floor
         self.ceiling = ceiling
         self.places = math.inf
         self._fell = -math.inf
+        self._bad = 0.0
+        """Where it last fell from."""
+        self._easy = 0
+        """Answers in a row that hardly waited."""
 
     def __repr__(self) -> str:
         return f"<AdaptiveLimit: {self.places:g} of {self.floor} to {self.ceiling}>"
@@ -32,14 +39,21 @@ class AdaptiveLimit:
 
         At most once in that time: what was done must first have its effect.
         """
+        self._easy = 0
         if now - self._fell >= wait:
             self._fell = now
-            self.places = max(self.floor, LESS * min(self.places, in_hand))
+            self._bad = min(self.places, in_hand)
+            self.places = max(self.floor, LESS * self._bad)
 
-    def good(self) -> None:
-        """A job was answered: rise by one for each limit's worth of these."""
+    def good(self, *, easy: bool = False) -> None:
+        """A job was answered: rise by one for each limit's worth of these.
+
+        If it waited far less than would be too long, which is ``easy``, the limit may double.
+        """
         if self.places != math.inf:
-            self.places += 1.0 / max(1.0, self.places)
+            self._easy = self._easy + 1 if easy else 0
+            doubles = easy and (self.places < self._bad or self._easy > self.places)
+            self.places += 1.0 if doubles else 1.0 / max(1.0, self.places)
             if self.places >= self.ceiling:
                 self.places = math.inf
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from heapq import heapify, heappop, heappush
 
 from atomserve.engine.jobs import Job
@@ -158,7 +158,7 @@ class Tenant:
 class Queue:
     """All waiting jobs of a lane; ``weight`` says how much a tenant gets beside the others."""
 
-    __slots__ = ("_next", "_quantum", "_restored", "_ring", "_weight", "tenants", "waiting")
+    __slots__ = ("_latest", "_next", "_restored", "_ring", "_weight", "tenants", "waiting")
 
     line = Line
 
@@ -168,7 +168,8 @@ class Queue:
         """Those with a job that waits; when none waits, the last one that did."""
         self._ring: deque[Tenant] = deque()
         self._weight = weight
-        self._quantum = 1.0
+        self._latest = 1.0
+        """What the last job cost that was taken in a turn."""
         self._next = 0
         self._restored = 0
 
@@ -182,7 +183,7 @@ class Queue:
         self._next += 1
         tenant = self.tenants.get(job.context.tenant)
         line = None if tenant is None else tenant.lines.get(job.key)
-        if tenant is None or line is None or job.cost > self._quantum:
+        if tenant is None or line is None:
             self._line(job).add(job, self._next)
         else:
             tenant.waiting += 1
@@ -213,7 +214,8 @@ class Queue:
             return None
         job = line.take()
         if len(self._ring) > 1:
-            tenant.deficit -= job.cost
+            # Nothing is left over: `_top_up` gave as much as the job costs.
+            tenant.deficit, self._latest = 0.0, job.cost
         self._left(tenant, line, key)
         return job
 
@@ -231,14 +233,17 @@ class Queue:
 
     def first_key(self) -> Hashable:
         """Return the key of the job whose turn it is; there must be one."""
-        if len(self._ring) == 1:
-            return self._ring[0].first_key()
+        ring = self._ring
+        if len(ring) == 1:
+            return ring[0].first_key()
         while True:
-            tenant = self._ring[0]
-            key = tenant.first_key()
-            if tenant.deficit >= tenant.lines[key].next().cost:
-                return key
-            self._pass(tenant)
+            for _ in range(len(ring)):
+                tenant = ring[0]
+                key = tenant.first_key()
+                if tenant.deficit >= tenant.lines[key].next().cost:
+                    return key
+                ring.rotate(-1)
+            self._top_up(tenant.first_key() for tenant in ring)
 
     def count_turn(self) -> None:
         """A batch was cut: from now on the keys' next turn counts."""
@@ -269,7 +274,6 @@ class Queue:
 
     def _line(self, job: Job) -> Line:
         """Count ``job`` in, and return the line for it."""
-        self._quantum = max(self._quantum, job.cost)
         tenant = self.tenants.get(job.context.tenant)
         if tenant is None:
             tenant = self._join(job.context.tenant)
@@ -287,8 +291,8 @@ class Queue:
             self.tenants.clear()
             self._ring.clear()
         weight = self._weight(name)
-        # What its first visit would bring: a newcomer need not wait for a second round.
-        tenant = self.tenants[name] = Tenant(name, weight, self._quantum * weight)
+        # What the last one had: a newcomer need not wait for a second round.
+        tenant = self.tenants[name] = Tenant(name, weight, self._latest * weight)
         self._ring.append(tenant)
         return tenant
 
@@ -310,20 +314,40 @@ class Queue:
             return ring[0] if line is not None and line.jobs else None
         skipped: list[Tenant] = []
         found: Tenant | None = None
+        passed = 0
         while ring:
             tenant = ring[0]
             if (line := tenant.lines.get(key)) is None:
                 skipped.append(ring.popleft())
-            elif tenant.deficit < line.next().cost:
-                self._pass(tenant)
-            else:
+            elif tenant.deficit >= line.next().cost:
                 found = tenant
                 break
+            elif passed < len(ring):
+                ring.rotate(-1)
+                passed += 1
+            else:
+                self._top_up(key for _ in ring)
+                passed = 0
         ring.extendleft(reversed(skipped))
         return found
 
-    def _pass(self, tenant: Tenant) -> None:
-        tenant.deficit += self._quantum * tenant.weight
+    def _top_up(self, keys: Iterable[Hashable]) -> None:
+        """Give all in the ring, by their weights, what the first of them to go still lacks.
+
+        No more than that: with what one costly job needs, cheap ones would go on without end.
+        ``keys`` are those of the jobs that they would have taken next.
+        """
+        costs = [
+            tenant.lines[key].next().cost for tenant, key in zip(self._ring, keys, strict=True)
+        ]
+        lacks = [
+            (cost - tenant.deficit) / tenant.weight
+            for tenant, cost in zip(self._ring, costs, strict=True)
+        ]
+        least = min(lacks)
+        for tenant, cost, lack in zip(self._ring, costs, lacks, strict=True):
+            # What is reached is reached, however the numbers are rounded.
+            tenant.deficit = cost if lack == least else tenant.deficit + least * tenant.weight
         self._ring.rotate(-1)
 
 

@@ -14,6 +14,9 @@ from atomserve.engine.options import Options
 BYTES = "bytes"
 """As ``batch_cost``: the size of the request's body."""
 
+UNREADABLE = (msgspec.MsgspecError, RecursionError, OverflowError, TypeError, ValueError)
+"""What reading may raise for bytes that a client chose: no UTF-8, too deep, too large a number."""
+
 
 class Decoder(Protocol):
     def decode(self, buf: Any, /) -> Any: ...
@@ -30,6 +33,7 @@ class Traits:
         self._key = options.batch_key
         self._cost = "" if options.batch_cost == BYTES else options.batch_cost
         self._bytes = options.batch_cost == BYTES
+        self._most = options.max_batch_cost or math.inf
         names = [name for name in {self._key, self._cost} if name]
         named = msgspec.defstruct("Named", [(name, Any, None) for name in names])
         self._decoders: dict[str, Decoder] = {}
@@ -45,18 +49,20 @@ class Traits:
         """Set ``job.key`` and ``job.cost``."""
         body = job.payload.body
         if self._bytes:
-            job.cost = float(max(1, len(body)))
+            job.cost = min(float(max(1, len(body))), self._most)
         decoder = self._decoders.get(job.payload.form)
         if decoder is None or not isinstance(body, bytes | bytearray | memoryview):
             return
         try:
             named = decoder.decode(body)
-        except msgspec.MsgspecError:
+            key = _hashable(getattr(named, self._key)) if self._key else None
+            # More than a batch may cost says no more: it goes alone. And the client chose it.
+            cost = (
+                min(_positive(getattr(named, self._cost)), self._most) if self._cost else job.cost
+            )
+        except UNREADABLE:
             return  # The slot says better what is wrong with it.
-        if self._key:
-            job.key = _hashable(getattr(named, self._key))
-        if self._cost:
-            job.cost = _positive(getattr(named, self._cost))
+        job.key, job.cost = key, cost
 
 
 def _hashable(value: Any) -> Hashable:
