@@ -506,6 +506,8 @@ def test_excuses_are_few_and_for_workers_that_there_were() -> None:
     with ready(a={"options": {"crash_limit": "1/60s"}}) as instance:
         for _ in range(9):
             excuse(instance, ["a", 0, instance.process.pid])
+        for _ in range(27):  # of 30 in a minute
+            excuse(instance, latest(instance, 1))
         for count in range(1, 6):
             link = latest(instance, count)
             excuse(instance, link)

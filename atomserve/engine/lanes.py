@@ -213,11 +213,17 @@ class Lane:
         return []
 
     def together(self, jobs: Sequence[Job]) -> tuple[Sequence[Job], int]:
-        """Return which of ``jobs`` ran with the last of them, and how many ran there at first."""
-        batch = self._batches.get(jobs[-1])
-        if batch is None:
-            return jobs[-1:], 1
-        return [job for job in jobs if job in batch.jobs], batch.size
+        """Return which of ``jobs`` ran with the last of them, and how many ran there at first.
+
+        Those that have ended are left out, and the last may be one of them.
+        """
+        for job in reversed(jobs):
+            batch = self._batches.get(job)
+            # What is known may be of an earlier batch if nobody waits for the last one any more.
+            if batch is not None and batch.given == jobs[-1].taken:
+                live = [job for job in jobs if job in batch.jobs and not job.reply.ended]
+                return live, batch.size
+        return [], 0
 
     def finished(self, job: Job, now: float) -> None:
         """``job``, which was accepted, has ended, answered or not."""

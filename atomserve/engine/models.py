@@ -16,7 +16,6 @@ from atomserve.engine.batching import Batching, Bounds
 from atomserve.engine.cache import Cache
 from atomserve.engine.calls import Call, Session, Stream
 from atomserve.engine.dealing import deal
-from atomserve.engine.digests import digest
 from atomserve.engine.flights import Flights
 from atomserve.engine.jobs import USUAL_URGENCY, Job, Payload
 from atomserve.engine.lanes import Lane
@@ -125,10 +124,6 @@ class Model:
         """
         verdict = self._verdict(begun) if begun else NOBODY
         now = time.monotonic()
-        for job in verdict.guilty:
-            self._shun(job, now)
-        for job in verdict.unclear:
-            job.reply.fail(WorkerLost(retry_after=1.0))
         for job in (*reversed(waiting), *reversed(verdict.again)):
             if job.reply.ended:
                 continue
@@ -137,13 +132,21 @@ class Model:
             else:
                 self._lane.restore(job, now)
         self._turn.ask()
+        for job in verdict.unclear:
+            job.reply.fail(WorkerLost(retry_after=1.0))
+        for job in verdict.guilty:
+            self._shun(job, now)
         return verdict.excused
 
     def _shun(self, job: Job, now: float) -> None:
+        if job.reply.ended:
+            return  # Its body may be gone with its client.
         log.error("request.poison", model=self.name, request_id=job.context.request_id)
-        if found := digest(job.payload, ""):
-            self._poison.add(found, now)
         job.reply.fail(PoisonRequest())
+        try:
+            self._poison.add(job.payload, now)
+        except Exception:  # The others of its worker must not pay for it.
+            log.exception("request.not_remembered", model=self.name)
 
     def _verdict(self, begun: Sequence[Job]) -> Verdict:
         if not self.options.idempotent or any(job.takes != "call" for job in begun):
@@ -151,8 +154,11 @@ class Model:
         if self._lane.batching is None or self.options.capacity > 1:
             return judge_each(begun)
         suspects, ran = self._lane.together(begun)
-        # Those before were answered; the answers were lost on their way.
-        answered = begun[: len(begun) - len(suspects)]
+        if not suspects:
+            return Verdict(again=begun, excused=False)
+        # The others were answered; the answers were lost on their way.
+        among = set(suspects)
+        answered = [job for job in begun if job not in among]
         verdict = judge(suspects, ran)
         return msgspec.structs.replace(verdict, again=(*answered, *verdict.again))
 
@@ -271,7 +277,7 @@ class Model:
         try:
             self.check(job.context.tenant)
             job.arrived = now = time.monotonic()
-            if self._poison and self._poison.holds(digest(job.payload, "") or b"", now):
+            if self._poison and self._poison.holds(job.payload, now):
                 raise PoisonRequest
             self._lane.offer(job, now)
         except AtomError:

@@ -27,8 +27,10 @@ from atomserve.supervisor.spares import Spare
 from atomserve.supervisor.standing import Standing
 from atomserve.supervisor.worker import Inherited, Seat, Worker
 
-EXCUSES = "3/60s"
-"""How many deaths an API process may excuse, within a time."""
+EXCUSES = "30/60s"
+"""How many deaths may be excused, within a time: each request that kills its worker costs three,
+and ten of them are to be found in a minute; without a bound a model that always dies would be
+restarted for ever."""
 LATE = 1.0
 """Seconds in which an excuse may follow the death that would be one too many."""
 
