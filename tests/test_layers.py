@@ -15,7 +15,7 @@ PACKAGE = ROOT / "atomserve"
 
 # The table of docs/architecture.md; a folder stands for all of its modules.
 LAYERS = (
-    "errors exits specs context wrapper units lifeline",
+    "errors exits heap specs context wrapper units lifeline",
     "fields",
     "settings schemas telemetry class_checks",
     "signature plugins configuration guard",

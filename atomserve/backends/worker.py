@@ -22,6 +22,7 @@ import structlog
 from atomserve import control, exits, lifeline
 from atomserve.engine.options import Options
 from atomserve.errors import AtomError, PluginError
+from atomserve.heap import spare_the_old
 from atomserve.settings import ModelSettings
 from atomserve.telemetry.instance import WorkerDocument
 from atomserve.telemetry.vitals import own_memory
@@ -209,6 +210,7 @@ class Worker:
             self._channel.post(control.Broken(str(error)))
             await self._channel.flush()
             lifeline.leave(exits.CRASHED)
+        spare_the_old()
         self._channel.post(control.Loaded(time.monotonic() - began))
 
     async def _obey(self) -> None:

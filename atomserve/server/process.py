@@ -17,8 +17,8 @@ import structlog
 
 from atomserve import control, exits, lifeline
 from atomserve.errors import AtomError
+from atomserve.heap import keep_freed_memory, spare_the_old
 from atomserve.server.adapters import Adapter, ignore_handshakes, serve_hypercorn
-from atomserve.server.heap import keep_freed_memory
 from atomserve.server.lifespan import Lifespan
 from atomserve.settings import Settings
 
@@ -116,6 +116,7 @@ class ApiProcess:
             await self._introduced.wait()  # who came in the place of another has workers at once
             tasks.start_soon(self._serve)
             await self._serving.wait()
+            spare_the_old()
             self._channel.post(control.Serving())
             self._tell_readiness()
             await self._ordered.wait()

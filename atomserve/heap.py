@@ -1,8 +1,9 @@
-"""The C library's heap in a process through which large bodies pass."""
+"""The memory of a process that serves: what is kept of it, and what is not looked through."""
 
 from __future__ import annotations
 
 import ctypes
+import gc
 
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
@@ -20,3 +21,13 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, LARGEST)
         mallopt(M_TRIM_THRESHOLD, KEPT)
+
+
+def spare_the_old() -> None:
+    """Let the garbage collector look no more at what has been made so far.
+
+    Modules, models and routes stay for good; to look through them took 45 ms about every 2,000
+    requests, in which nothing else was done.
+    """
+    gc.collect()
+    gc.freeze()
