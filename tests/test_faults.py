@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
@@ -322,6 +323,43 @@ def test_f07_a_worker_over_its_memory_is_replaced_between_requests(tmp_path: Pat
         it.await_workers("it", 3)
         await_gone(recycled["pid"], 10)
         await_same(before, it.snapshot)
+
+
+GROUPS = Path("/sys/fs/cgroup/memory")
+"""Memory groups of the kernel's first version, where a test may make one."""
+
+
+@contextmanager
+def memory_group(size: int) -> Iterator[Path]:
+    """Make a group whose processes have ``size`` bytes of memory together, and no swap."""
+    group = GROUPS / f"atomserve-test-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / "memory.limit_in_bytes").write_text(str(size))
+    except OSError as exc:
+        pytest.skip(f"no memory group can be made here: {exc}")
+    try:
+        yield group
+    finally:
+        await_that(lambda: not (group / "cgroup.procs").read_text(), within=IN_TIME)
+        group.rmdir()
+
+
+@pytest.mark.timeout(60)
+def test_f08_a_worker_that_the_kernel_ends_for_want_of_memory_is_named(tmp_path: Path) -> None:
+    with memory_group(200 * 2**20) as group, faulty(tmp_path, {"it": "Fault"}) as it:
+        it.await_workers("it", 1)
+        warm(it, "it")
+        (pid,) = it.workers("it")
+        (group / "cgroup.procs").write_text(str(pid))
+        assert it.ask("it", act="allocate", n=20, token="fits").json() == "fits"
+        answer = it.ask("it", act="allocate", n=400)
+        assert (answer.status, answer.code) == (503, "worker_lost")
+        death = it.server.await_record("worker.died", pid=pid)
+        assert death["reason"] == "signal 9 (Killed): out of memory?"
+        it.await_workers("it", 2)
+        assert it.restarts("it") == {"died": 1}
+        assert it.ask("it", token="again").json() == "again"
 
 
 # Hung workers.
