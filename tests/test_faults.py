@@ -488,7 +488,7 @@ def test_f15_two_hundred_crashes_leave_nothing_behind(tmp_path: Path) -> None:
         for number in range(200):
             answer = it.ask("it", **ways[number % 3])
             assert (answer.status, answer.code) == (503, "worker_lost"), number
-        assert len(it.deaths()) == 201
+        await_that(lambda: len(it.deaths()) == 201, within=IN_TIME)
         warm(it, "it")
         await_same(before, lambda: it.snapshot("worker.died"))
 
