@@ -56,7 +56,8 @@ class Wrapper:
     queue_size: ClassVar[int] = 32
     """Requests that may wait for a slot; one more is refused."""
     idempotent: ClassVar[bool] = False
-    """A request whose worker was lost may be run once more, elsewhere."""
+    """A request whose worker was lost may be run once more, elsewhere; those of a batch until it is
+    known which one kills."""
     cancel: ClassVar[Literal["run", "kill"]] = "run"
     """What happens to a running request that nobody waits for any more: it runs on, or its worker
     is replaced."""
