@@ -109,6 +109,27 @@ def test_a_link_in_a_files_place_is_not_followed(tmp_path: Path, day: Day) -> No
     assert not (tmp_path / "target").exists()
 
 
+FULL = """
+import resource, sys
+from pathlib import Path
+from atomserve.telemetry.files import LogFiles
+log = LogFiles(Path(sys.argv[1]), "svc", max_bytes=1000, keep=3, day=lambda: "20260131")
+_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (8, hard))
+for line in (b"1234\\n", b"torn apart\\n"):
+    try:
+        log.write(line)
+    except OSError:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+log.write(b"there is room\\n")
+"""
+
+
+def test_a_line_that_was_torn_spoils_no_other(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], cwd=ROOT, check=True)
+    assert list(held(tmp_path).values()) == [b"1234\ntor\nthere is room\n"]
+
+
 WRITER = """
 import sys
 from pathlib import Path
@@ -181,10 +202,15 @@ def settings(tmp_path: Path) -> Iterator[LogsSettings]:
     root.handlers[:] = handlers
 
 
-def records(folder: Path) -> list[dict[str, Any]]:
-    logging.getLogger().handlers[0].flush()
-    (content,) = held(folder / socket.gethostname()).values()
-    return [json.loads(line) for line in content.splitlines()]
+def records(folder: Path, number: int) -> list[dict[str, Any]]:
+    """Return the ``number`` lines of the only file; each flush waits for a second at most."""
+    for _ in range(30):
+        for handler in logging.getLogger().handlers:
+            handler.flush()
+        lines = [line for path in folder.rglob("*.log") for line in path.read_bytes().splitlines()]
+        if len(lines) == number:
+            break
+    return [json.loads(line) for line in lines]
 
 
 def test_s17_s18_what_is_in_the_file_has_neither_secrets_nor_control_characters(
@@ -206,7 +232,7 @@ def test_s17_s18_what_is_in_the_file_has_neither_secrets_nor_control_characters(
             raise ValueError("cannot log in with password='CANARY-8'")
         except ValueError:
             logging.getLogger("library").exception("failed with %s", {"db_password": "CANARY-9"})
-        first, second = records(tmp_path)
+        first, second = records(tmp_path, 2)
     assert "CANARY" not in str(first) + str(second)
     assert "CANARY" not in (tmp_path / "stderr").read_text()
     assert "'Accept': '*/*'" in first["headers"] and "&size=3" in first["url"]
@@ -223,14 +249,35 @@ def test_what_is_no_secret_is_left_alone(text: str) -> None:
     assert masked(text) == text
 
 
+def test_s18_what_the_environment_keeps_secret_is_masked_wherever_it_turns_up() -> None:
+    code = (
+        "import logging, structlog\n"
+        "from atomserve.telemetry.logs import configure_logging\n"
+        "configure_logging()\n"
+        "log = structlog.get_logger()\n"
+        "log.info('got CANARY-1, not CANARY-12', value=['x CANARY-3 y'], n='on')\n"
+        "try: raise ValueError('CANARY-12')\n"
+        "except ValueError: logging.getLogger('library').exception('CANARY-3 failed')\n"
+    )
+    secrets = {"DB_PASSWORD": "CANARY-1", "API_TOKEN": "CANARY-12", "MODEL_KEY": "CANARY-3"}
+    environ = os.environ | secrets | {"SHORT_TOKEN": "on"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, check=True)
+    first, second = (json.loads(line) for line in done.stderr.splitlines())
+    assert "CANARY" not in done.stderr.decode().replace("raise ValueError('***')", "")
+    assert (first["event"], first["value"], first["n"]) == ("got ***, not ***", ["x *** y"], "on")
+    assert second["exception"].endswith("ValueError: ***")
+
+
 def test_a_folder_that_cannot_be_made_is_one_warning_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     code = (
-        "import structlog\n"
+        "import logging, structlog\n"
         "from atomserve.settings import LogsSettings\n"
         "from atomserve.telemetry.logs import configure_logging\n"
         f"configure_logging(kept=LogsSettings(folder={str(tmp_path / 'file' / 'logs')!r}))\n"
         "for number in range(3): structlog.get_logger().info('line')\n"
+        "for number in range(30): logging.getLogger().handlers[0].flush()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True)
     events = sorted(json.loads(line)["event"] for line in done.stderr.splitlines())

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -180,6 +181,20 @@ def test_another_key_reads_nothing(folder: Path) -> None:
 def test_another_kind_of_file_is_told_apart(folder: Path, content: bytes, said: str) -> None:
     seal(folder, b"secret")
     assert said in refusal(folder, content)
+
+
+def test_libraries_read_it_as_any_binary_file(folder: Path, tmp_path: Path) -> None:
+    array = np.arange(3 * CHUNK, dtype=np.float32).reshape(3, -1)
+    held = io.BytesIO()
+    np.savez(held, first=array, second=array + 1)
+    with sealed.open(seal(folder, held.getvalue()), KEY) as file, np.load(file) as loaded:
+        assert np.array_equal(loaded["second"], array + 1)
+    held = io.BytesIO()
+    np.save(held, array)
+    with sealed.open(seal(folder, held.getvalue()), KEY) as file:
+        assert np.array_equal(np.load(file), array)
+    with sealed.open(seal(folder, b"one\ntwo\n" * CHUNK), KEY) as file:
+        assert sum(1 for line in file if line == b"two\n") == CHUNK
 
 
 def test_a_large_file_is_read_in_little_memory(tmp_path: Path) -> None:

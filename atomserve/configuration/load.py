@@ -74,7 +74,8 @@ def load_settings(
         origins[given.key] = origin
     settings = msgspec.convert(tree, Settings)
     for path, advice in conflicts(settings):
-        raise ConfigError(f"{path} ({origins[tuple(path.split('.'))]}): {advice}")
+        origin = origins.get(tuple(path.split(".")), "default")
+        raise ConfigError(f"{path} ({origin}): {advice}")
     named = {dotted(key): origins.get(key, "default") for key, _ in _every(settings)}
     return Loaded(settings, named, tuple(warnings))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 import threading
@@ -15,7 +16,7 @@ import msgspec
 import structlog
 
 from atomserve.telemetry.file_writer import FileWriter, Kept
-from atomserve.telemetry.secrets import MASK, is_secret, masked, without_secrets
+from atomserve.telemetry.secrets import MASK, hide_values_of, is_secret, masked, without_secrets
 from atomserve.telemetry.sink import Sink
 
 Format = Literal["json", "console"]
@@ -281,6 +282,7 @@ def configure_logging(
     target = stream or sys.stderr
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    hide_values_of(os.environ)
     files = FileWriter.of(kept) if kept is not None else None
     sink = Sink(target.fileno(), also=files.write if files else None)
     number = logging.getLevelNamesMapping()[level.upper()]

@@ -1,4 +1,4 @@
-"""What must not stand in a log: values that a name, or their own form, shows to be secret."""
+"""What must not stand in a log: values that a name, a form, or the environment shows as secret."""
 
 from __future__ import annotations
 
@@ -29,6 +29,20 @@ _HINTS = (
 )
 
 
+_SHORTEST = 8  # a shorter value may be a word of any text
+_known: list[str] = []
+
+
+def hide_values_of(environ: Mapping[str, str]) -> None:
+    """Mask from now on what variables with the names of secrets hold, wherever it turns up."""
+    values = {
+        value
+        for name, value in environ.items()
+        if len(value) >= _SHORTEST and (is_secret(name) or name.upper().endswith("_KEY"))
+    }
+    _known[:] = sorted(values, key=len, reverse=True)  # one may be a part of another
+
+
 @functools.lru_cache(1024)
 def is_secret(name: str) -> bool:
     """Say whether what is called so must not be shown: ``X-Api-Key``, ``db_password``."""
@@ -36,7 +50,10 @@ def is_secret(name: str) -> bool:
 
 
 def masked(text: str) -> str:
-    """Return ``text`` without the secrets that its form gives away."""
+    """Return ``text`` without known secrets, and those that its form gives away."""
+    for value in _known:
+        if value in text:
+            text = text.replace(value, MASK)
     lower = text.lower()
     if not any(hint in lower for hint in _HINTS):  # a fiftieth of what the expression takes
         return text
