@@ -218,9 +218,13 @@ class App:
             *native.routes(self.engine, self._whole, prefix),
         ]
         if settings.docs:
-            title = ", ".join(self.engine.models) or "atomserve"
+            title = settings.title or ", ".join(self.engine.models) or "atomserve"
             routes += openapi.routes(
-                self.signatures, prefix=prefix, title=title, version=version("atomserve")
+                self.signatures,
+                prefix=prefix,
+                title=title,
+                version=version("atomserve"),
+                description=settings.description or "",
             )
             routes += docs.routes(prefix=prefix, title=title)
 

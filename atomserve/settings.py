@@ -35,6 +35,9 @@ HeaderName = Annotated[
     str,
     Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z", extra={"form": "name of a header (X-Tenant)"}),
 ]
+FileName = Annotated[
+    str, Meta(pattern=r"^[^/\x00-\x1f]{1,100}\Z", extra={"form": "part of a file's name"})
+]
 Executor = Literal["process", "thread"]
 ModelName = Annotated[str, Meta(pattern=MODEL_NAME)]
 NotEmpty = Annotated[str, Meta(min_length=1)]
@@ -255,6 +258,95 @@ class TenantSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Part of the waiting places that it may hold."""
 
 
+class LogsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which log files are kept, beside what goes to standard error."""
+
+    folder: Annotated[
+        NotEmpty | None,
+        Meta(description="Folder of log files, below it the host's; unset, none are written."),
+    ] = None
+    name: Annotated[FileName, Meta(description="What the files are called after.")] = "atomserve"
+    max_bytes: Annotated[Bytes, Meta(description="Bytes of a file; another follows.")] = 100 * MiB
+    keep: Annotated[Count, Meta(description="Log files that are left, the newest.")] = 30
+
+
+class SkyWalkingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whether and where Apache SkyWalking's agent reports to; its other variables are its own."""
+
+    enabled: Annotated[
+        bool, Meta(description="Whether the agent runs in each process; extra `skywalking`.")
+    ] = False
+    collector: Annotated[str, Meta(description="Address of its collector, `host:port`.")] = ""
+    service: Annotated[str, Meta(description="Name of this service; empty is `atomserve`.")] = ""
+    instance: Annotated[str, Meta(description="Name of this instance; empty is the machine's.")] = (
+        ""
+    )
+    report_logs: Annotated[
+        bool, Meta(description="Whether records of Python's `logging` are reported.")
+    ] = True
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error", "critical"],
+        Meta(description="Least level reported."),
+    ] = "debug"
+
+
+class RegistrationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where this instance announces itself, and how."""
+
+    registrar: Annotated[
+        str,
+        Meta(
+            description="Whom to announce this instance to: `linker`, `consul`, `file` or an "
+            "installed registrar; empty for nobody."
+        ),
+    ] = ""
+    url: Annotated[str, Meta(description="Base URL of the control plane.")] = ""
+    advertise: Annotated[str, Meta(description="URL at which this instance is reached.")] = ""
+    instance: Annotated[str, Meta(description="Name of this instance; empty is the machine's.")] = (
+        ""
+    )
+    heartbeat: Annotated[Timeout, Meta(description="Time between two signs of life.")] = 2.0
+    timeout: Annotated[Timeout, Meta(description="How long a call may take.")] = 5.0
+    register_timeout: Annotated[
+        Timeout, Meta(description="How long the call that registers may take.")
+    ] = 15.0
+    withdraw_timeout: Annotated[
+        Seconds, Meta(description="How long the call that withdraws may take, at the stop.")
+    ] = 2.0
+    backoff_min: Annotated[
+        Timeout, Meta(description="Wait after the first call that failed; it doubles.")
+    ] = 2.0
+    backoff_max: Annotated[Timeout, Meta(description="Longest wait between two calls.")] = 30.0
+    start_jitter: Annotated[
+        Seconds, Meta(description="Longest wait before the first call; chosen by chance.")
+    ] = 0.0
+    token_file: Annotated[
+        NotEmpty | None, Meta(description="File of the token that calls carry; read when changed.")
+    ] = None
+    ca_file: Annotated[
+        NotEmpty | None, Meta(description="Certificates that the control plane is trusted by.")
+    ] = None
+    certfile: Annotated[
+        NotEmpty | None, Meta(description="Certificate that this instance shows, PEM.")
+    ] = None
+    keyfile: Annotated[NotEmpty | None, Meta(description="Its private key, PEM.")] = None
+    options: Annotated[
+        dict[str, Any], Meta(description="What the registrar of that name reads besides.")
+    ] = {}
+
+
+class LinkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How linker_atom's clients and services are met."""
+
+    health_path: Annotated[
+        str,
+        Meta(description="Path of the health route; empty is `/v1/health/ping` below the prefix."),
+    ] = ""
+    profiling: Annotated[
+        bool, Meta(description="Whether each request is profiled into the log.")
+    ] = False
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole configuration of one instance."""
 
@@ -322,6 +414,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     docs: Annotated[
         bool, Meta(description="Whether `/openapi.json` and the pages under `/docs` are served.")
     ] = True
+    title: Annotated[
+        NotEmpty | None, Meta(description="Title of the API's description; unset, the models.")
+    ] = None
+    description: Annotated[
+        NotEmpty | None, Meta(description="What that description begins with.")
+    ] = None
     limits: Limits = Limits()
     cors: Cors = Cors()
     trusted_proxies: Annotated[
@@ -339,7 +437,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         ),
     ] = {}
     aiges: AigesSettings = AigesSettings()
+    logs: LogsSettings = LogsSettings()
+    skywalking: SkyWalkingSettings = SkyWalkingSettings()
+    registration: RegistrationSettings = RegistrationSettings()
+    linker: LinkerSettings = LinkerSettings()
     models: dict[ModelName, ModelSettings] = {}
+
+
+TELEMETRY = ("logs", "skywalking")
+"""Sections in which a wrong value is passed over with a warning: serving matters more."""
 
 
 def conflicts(settings: Settings) -> Iterator[tuple[str, str]]:
