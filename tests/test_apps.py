@@ -280,15 +280,15 @@ async def test_a_stream_ends_when_its_client_leaves() -> None:
 async def test_whatever_it_raises_for_a_client_that_left_is_no_failure() -> None:
     asked = asyncio.Event()
 
-    async def wait(request: Request) -> Response:
+    async def wait(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "http"
         asked.set()
-        while (await request.receive())["type"] != "http.disconnect":
+        while (await receive())["type"] != "http.disconnect":
             pass
         raise ValueError("nobody is there")
 
-    app = hosting(site(wait=wait))
     with capture_logs() as logged:
-        await _leave_early(app, asked)
+        await _leave_early(hosting(wait), asked)
     assert not [record for record in logged if record["event"] == "http.failed"]
 
 
@@ -296,7 +296,7 @@ async def _leave_early(app: App, asked: asyncio.Event) -> None:
     async with serving(app) as port:
         await settled(app)
         _, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         await asked.wait()
         writer.close()
         await app.idle()

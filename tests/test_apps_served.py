@@ -29,11 +29,15 @@ from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 
 
+def say(line):
+    print(f"{line}\\n", end="", flush=True)  # at once, for two processes write to one pipe
+
+
 @asynccontextmanager
 async def lifespan(app):
-    print("site starts", flush=True)
+    say("site starts")
     yield
-    print("site stops", flush=True)
+    say("site stops")
 
 
 async def who(request):
@@ -41,13 +45,13 @@ async def who(request):
 
 
 def slow(request):
-    print("site works", flush=True)
+    say("site works")
     time.sleep(0.5)
     return JSONResponse("done")
 
 
 async def forever(request):
-    print("site waits", flush=True)
+    say("site waits")
     await asyncio.sleep(3600)
 
 

@@ -99,11 +99,13 @@ def service(folder: Path, text: str) -> Path:
 
 def test_a_server_py_runs_unmodified(tmp_path: Path) -> None:
     folder = service(tmp_path, ENVIRONMENT + SERVER)
-    with live.live(folder, "--plugins", "linker:service/server.py") as server:
+    plugins = ("--plugins", "linker:service/server.py", "--api-processes", "2")
+    with live.live(folder, *plugins) as server:
         advice = "Only this machine reaches 127.0.0.1; linker_atom listened on all addresses"
         server.await_line(lambda line: line.startswith(advice))
         told = server.await_record("app.described")
         assert (told["prefix"], told["meta"]) == ("/atom", True)
+        assert len(server.records("app.described")) == 1
         with server.client() as client:
             answer = client.post("/atom/process", json={"image": "x"})
             assert answer.json() == {"code": 0, "data": {"image": "x"}, "models": ["one", "two"]}
@@ -117,7 +119,7 @@ def test_a_server_py_runs_unmodified(tmp_path: Path) -> None:
             "file": str(folder / "service" / "server.py"),
             "here": str(folder),
             "first": str(folder / "service"),
-            "workers": "1",
+            "workers": "2",
         }
 
 

@@ -60,9 +60,10 @@ class HostedApp:
     async def running(self) -> AsyncIterator[None]:
         """Enter its lifespan without waiting for it; leave it, bounded, at the block's end."""
         self._changed(self.name, self.state, self.detail)
-        async with anyio.create_task_group() as self._tasks:
-            self._tasks.start_soon(self._live)
-            self._tasks.start_soon(self._greet)
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            tasks.start_soon(self._live)
+            tasks.start_soon(self._greet)
             try:
                 yield
             finally:
@@ -71,7 +72,8 @@ class HostedApp:
                         await self._lifespan.shut_down()
                 if bound.cancelled_caught:
                     log.warning("app.not_stopped", app=self.name, seconds=self._patience)
-                self._tasks.cancel_scope.cancel()
+                self._tasks = None
+                tasks.cancel_scope.cancel()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request or WebSocket on.
