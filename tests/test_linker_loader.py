@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import live
-import pytest
 
 SERVER = """
 import argparse
@@ -132,82 +131,81 @@ from atomserve.hosting.foreign import load_app
 from atomserve.plugins import resolve
 from atomserve.settings import Settings
 
-settings = Settings(plugins=(f"linker:{sys.argv[1]}",), prefix="/told", port=8123)
-(source,) = resolve(settings, [])
-try:
-    found = load_app(source, settings)
-    print(json.dumps([found.app.title, found.told.prefix, found.told.meta]))
-except AtomError as exc:
-    print(json.dumps(f"{type(exc).__name__}: {exc}"))
+found = []
+for path in sys.argv[1:]:
+    settings = Settings(plugins=(f"linker:{path}",), prefix="/told", port=8123)
+    (source,) = resolve(settings, [])
+    try:
+        foreign = load_app(source, settings)
+        found.append([foreign.app.title, foreign.told.prefix, foreign.told.meta])
+    except AtomError as exc:
+        found.append(f"{type(exc).__name__}: {exc}")
+print(json.dumps(found))
 """
 
 
-def loaded(file: Path, *, before: str = "") -> list[str] | str:
-    """Load ``file`` in a process of its own, which is the file's from then on."""
+def loaded(*files: Path, before: str = "") -> list[list[str] | str]:
+    """Load ``files`` in a process of their own, which is theirs from then on."""
     done = subprocess.run(
-        [sys.executable, "-c", before + LOADING, str(file)],
-        cwd=file.parent,
+        [sys.executable, "-c", before + LOADING, *map(str, files)],
         env=live.environment() | {"META": "{}"},
         capture_output=True,
         text=True,
         check=True,
     )
-    found: list[str] | str = json.loads(done.stdout.splitlines()[-1])
+    found: list[list[str] | str] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
-def written(folder: Path, text: str) -> Path:
-    file = folder / "server.py"
-    file.write_text(text)
-    return file
+def written(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
 
 
 def test_the_only_application_is_taken_and_uvicorn_at_the_top_level_is_not_run(
     tmp_path: Path,
 ) -> None:
     file = written(
-        tmp_path,
+        tmp_path / "server.py",
         "import uvicorn\nfrom fastapi import FastAPI\n"
         "service = again = FastAPI(title='the one')\n"
         "uvicorn.run(service)\n",
     )
-    assert loaded(file) == ["the one", "/told", "{}"]
+    assert loaded(file) == [["the one", "/told", "{}"]]
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        (
-            "from fastapi import FastAPI\nadmin = FastAPI()\npublic = FastAPI()",
-            "expected a FastAPI application called app at the top level of the file, found admin "
-            "and public",
-        ),
-        (
-            "if __name__ == '__main__':\n    from fastapi import FastAPI\n    app = FastAPI()",
-            "expected a FastAPI application called app at the top level of the file, found none",
-        ),
-        ("1 / 0", "cannot be imported: ZeroDivisionError: division by zero (server.py, line 1)"),
-        (
-            "import os\nfrom fastapi import FastAPI\napp = FastAPI()\n"
-            "os.environ['META'] = 'x' * 200_000",
-            "META has over 131072 characters",
-        ),
-    ],
-)
-def test_what_cannot_be_hosted_is_one_line(text: str, expected: str, tmp_path: Path) -> None:
-    told = loaded(written(tmp_path, text))
-    assert isinstance(told, str)
-    assert told.startswith(f"PluginError: linker:{tmp_path}/server.py: ")
-    assert expected in told
+WRONG = {
+    "two": (
+        "from fastapi import FastAPI\nadmin = FastAPI()\npublic = FastAPI()",
+        "expected a FastAPI application called app at the top level of the file, found admin and "
+        "public",
+    ),
+    "hidden": (
+        "if __name__ == '__main__':\n    from fastapi import FastAPI\n    app = FastAPI()",
+        "expected a FastAPI application called app at the top level of the file, found none",
+    ),
+    "broken": (
+        "1 / 0",
+        "cannot be imported: ZeroDivisionError: division by zero (broken.py, line 1)",
+    ),
+    "long": (
+        "import os\nfrom fastapi import FastAPI\napp = FastAPI()\n"
+        "os.environ['META'] = 'x' * 200_000",
+        "META has over 131072 characters",
+    ),
+}
+
+
+def test_what_cannot_be_hosted_is_one_line(tmp_path: Path) -> None:
+    files = {name: written(tmp_path / f"{name}.py", text) for name, (text, _) in WRONG.items()}
+    for file, told in zip(files.values(), loaded(*files.values()), strict=True):
+        assert told == f"PluginError: linker:{file}: {WRONG[file.stem][1]}"
 
 
 def test_without_fastapi_one_line_names_the_extra(tmp_path: Path) -> None:
-    told = loaded(
-        written(tmp_path, "app = None"), before="import sys; sys.modules['fastapi'] = None"
-    )
-    assert told == (
-        f"MissingExtra: linker:{tmp_path}/server.py: needs FastAPI: pip install 'atomserve[linker]'"
-    )
+    file = written(tmp_path / "server.py", "app = None")
+    (told,) = loaded(file, before="import sys; sys.modules['fastapi'] = None")
+    assert told == (f"MissingExtra: linker:{file}: needs FastAPI: pip install 'atomserve[linker]'")
 
 
 def test_the_modules_of_linker_atom_are_those_of_the_shim(tmp_path: Path) -> None:
