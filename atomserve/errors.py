@@ -80,6 +80,12 @@ class BadRequest(AtomError):
     code, status = "bad_request", 400
 
 
+class Forbidden(AtomError):
+    """The request comes from where none may come."""
+
+    code, status = "forbidden", 403
+
+
 class NotFound(AtomError):
     """Nothing is served under this path."""
 
@@ -90,6 +96,12 @@ class ModelNotFound(NotFound):
     """No model is served under this name."""
 
     code = "model_not_found"
+
+
+class ResourceNotFound(NotFound):
+    """The model has loaded no resource of this name."""
+
+    code = "resource_not_found"
 
 
 class MethodNotAllowed(AtomError):
@@ -113,6 +125,12 @@ class TooSlow(AtomError):
     code, status = "request_timeout", 408
 
 
+class Conflict(AtomError):
+    """What there is stands in the way of what is asked for."""
+
+    code, status = "conflict", 409
+
+
 class TooLarge(AtomError):
     """The request's body is over the limit."""
 
@@ -123,6 +141,12 @@ class UnsupportedMedia(AtomError):
     """The request's content type is not one that this model takes."""
 
     code, status = "unsupported_media_type", 415
+
+
+class Misdirected(AtomError):
+    """The request is for a host that this is not."""
+
+    code, status = "misdirected", 421
 
 
 class Invalid(AtomError):
@@ -213,6 +237,12 @@ class Internal(AtomError):
     """The server failed on this request."""
 
     code, status = "internal", 500
+
+
+class NotSupported(AtomError):
+    """The model cannot do this."""
+
+    code, status = "not_supported", 501
 
 
 # The plugin is at fault.

@@ -12,6 +12,7 @@ from atomserve.control.channel import (
 )
 from atomserve.control.messages import (
     BACKLOG,
+    Administration,
     Broken,
     Condemned,
     Configure,
@@ -23,7 +24,9 @@ from atomserve.control.messages import (
     Fatal,
     Host,
     Link,
+    ListResources,
     Loaded,
+    LoadResource,
     Lost,
     ModelChanged,
     ModelState,
@@ -32,6 +35,7 @@ from atomserve.control.messages import (
     Order,
     Ready,
     Report,
+    ResourceDone,
     Retire,
     Serve,
     Serving,
@@ -39,12 +43,15 @@ from atomserve.control.messages import (
     Survey,
     Surveyed,
     Tired,
+    Told,
     Unlink,
+    UnloadResource,
 )
 
 __all__ = [
     "BACKLOG",
     "MAX_FRAME",
+    "Administration",
     "Broken",
     "BrokenChannel",
     "Channel",
@@ -60,6 +67,8 @@ __all__ = [
     "Host",
     "Lacking",
     "Link",
+    "ListResources",
+    "LoadResource",
     "Loaded",
     "Lost",
     "ModelChanged",
@@ -70,6 +79,7 @@ __all__ = [
     "Oversize",
     "Ready",
     "Report",
+    "ResourceDone",
     "Retire",
     "Serve",
     "Serving",
@@ -77,7 +87,9 @@ __all__ = [
     "Survey",
     "Surveyed",
     "Tired",
+    "Told",
     "Unlink",
+    "UnloadResource",
     "frame",
     "read_first",
 ]
