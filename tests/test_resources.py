@@ -8,17 +8,24 @@ import stat
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx2
 import live
 import pytest
 from websockets.sync.client import connect
 
+from atomserve.configuration.load import load_settings
+from atomserve.errors import ConfigError, Forbidden, Misdirected
+from atomserve.surfaces.admin.access import Access
+
 pytestmark = pytest.mark.timeout(60)
 
-WRAPPER = '''
+WRAPPER = """
 import os, threading, time
 from aiges.dto import Response, ResponseData, DataListCls, SessionCreateResponse, callback
 from aiges.sdk import WrapperBase, StringBodyField
@@ -64,13 +71,13 @@ class Wrapper(WrapperBase):
                 return 7
             if data == b"raise":
                 raise RuntimeError("a secret")
-            if data == b"die":
-                os._exit(1)
-            if data == b"once":  # in one of the processes
+            if data in (b"once", b"die"):  # in one of the processes
                 try:
-                    os.close(os.open("taken", os.O_CREAT | os.O_EXCL))
+                    os.close(os.open(data, os.O_CREAT | os.O_EXCL))
                 except FileExistsError:
                     return 7
+            if data == b"die":
+                os._exit(1)
             if data == b"first":  # in no process that starts later
                 if os.path.exists("started"):
                     return 7
@@ -82,6 +89,8 @@ class Wrapper(WrapperBase):
             self.within.release()
 
     def wrapperUnloadRes(self, resId):
+        if os.path.exists("stuck"):
+            return 8
         return 0 if self.known.pop(resId, None) else 8
 
     def wrapperOnceExec(self, params, reqData, usrTag="", persId=0):
@@ -103,7 +112,7 @@ class Wrapper(WrapperBase):
 
     def wrapperDestroy(self, handle):
         return 0
-'''
+"""
 PLAIN = """
 from atomserve import Wrapper
 
@@ -115,12 +124,11 @@ class Plain(Wrapper):
 PLACE = "/admin/v1/models/personal/resources/"
 
 
-def write(folder: Path, name: str = "personal", *, text: str = WRAPPER, toml: str = "") -> str:
+def write(folder: Path, name: str = "personal", *, text: str = WRAPPER) -> str:
     place = folder / name
     place.mkdir()
     (place / "wrapper.py").write_text(text)
-    if toml:
-        (place / "aiges.toml").write_text(toml)
+    (place / "aiges.toml").write_text("[fc]\nttl = 10000\n[aiges]\nsub = 'ase'\n")
     return f"aiges:./{name}"
 
 
@@ -131,8 +139,14 @@ class Administered:
         self.server = server
         self.folder = folder
         self.socket = folder / "admin.sock"
-        transport = httpx2.HTTPTransport(uds=str(self.socket))
-        self.admin = httpx2.Client(base_url="http://localhost", transport=transport, timeout=30)
+        [place] = server.await_record("admin.listening")["places"]
+        local = place.startswith("unix:")
+        self.admin = httpx2.Client(
+            base_url="http://localhost" if local else f"http://{place}",
+            transport=httpx2.HTTPTransport(uds=str(self.socket)) if local else None,
+            trust_env=False,
+            timeout=30,
+        )
         self.client = server.client()
 
     def load(self, name: str, data: bytes, key: str = "lora", model: str = "personal") -> Any:
@@ -175,35 +189,24 @@ class Administered:
             time.sleep(0.05)
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Any]:
-    opened: list[Administered] = []
-
-    def start(toml: str = "", *more: str, **files: str) -> Administered:
-        plugins = ",".join((write(tmp_path, **files), *more))
-        entered = live.live(
-            tmp_path,
-            "--plugins",
-            plugins,
-            "--admin",
-            "unix:admin.sock",
-            toml=f"drain_delay = 0\n{toml}",
-        )
-        contexts.append(entered)
-        found = Administered(entered.__enter__(), tmp_path)
-        opened.append(found)
-        return found
-
-    contexts: list[Any] = []
-    yield start
-    for each in opened:
-        each.admin.close()
-        each.client.close()
-    for context in contexts:
-        context.__exit__(None, None, None)
+@contextmanager
+def administered(
+    folder: Path, toml: str = "", *more: str, admin: str = "unix:admin.sock"
+) -> Iterator[Administered]:
+    """Run a server whose wrapper takes resources, and enter when it is ready."""
+    plugins = ",".join((write(folder), *more))
+    arguments = ("--plugins", plugins, "--admin", admin)
+    with live.running(folder, *arguments, toml=f"drain_delay = 0\n{toml}") as server:
+        server.await_ready(within=40)
+        found = Administered(server, folder)
+        with found.admin, found.client:
+            yield found
 
 
-TWO_AND_A_SPARE = """
+SETTINGS = """
+[resources]
+most = 2
+largest = "100KiB"
 [models.personal]
 slots = 2
 spares = 1
@@ -211,8 +214,24 @@ timeout = "20s"
 """
 
 
-def test_a_resource_is_loaded_by_every_slot_and_spare_and_outlives_them(run: Any) -> None:
-    it = run(TWO_AND_A_SPARE)
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Administered]:
+    folder = tmp_path_factory.mktemp("resources")
+    (folder / "plain.py").write_text(PLAIN)
+    with administered(folder, SETTINGS, "./plain.py") as running:
+        yield running
+
+
+@pytest.fixture
+def it(server: Administered) -> Iterator[Administered]:
+    """The server, with all its workers and without any resource."""
+    server.await_rows(3)
+    yield server
+    for held in server.held():
+        server.unload(held["resource"])
+
+
+def test_a_resource_is_loaded_by_every_slot_and_spare_and_outlives_them(it: Administered) -> None:
     before = it.await_rows(3)
     answer = it.load("7", b"weights")
     assert answer.status_code == 200, answer.text
@@ -245,14 +264,14 @@ def test_a_resource_is_loaded_by_every_slot_and_spare_and_outlives_them(run: Any
     assert (again.status_code, again.json()["code"]) == (404, "resource_not_found")
 
 
-def test_what_one_slot_refuses_is_unloaded_from_the_other(run: Any) -> None:
-    it = run("[models.personal]\nslots = 2\n")
+def test_what_one_slot_refuses_is_unloaded_from_the_others(it: Administered) -> None:
     answer = it.load("3", b"once")
     document = answer.json()
     assert (answer.status_code, document["done"]) == (500, False)
-    assert sorted(row["state"] for row in document["slots"]) == ["failed", "unloaded"]
-    [failed] = [row for row in document["slots"] if row["state"] == "failed"]
-    assert (failed["code"], failed["detail"]) == ("wrapper_refused", "not this one;code=7")
+    assert sorted(row["state"] for row in document["slots"]) == ["failed", "failed", "unloaded"]
+    failed = [row for row in document["slots"] if row["state"] == "failed"]
+    assert {row["code"] for row in failed} == {"wrapper_refused"}
+    assert {row["detail"] for row in failed} == {"not this one;code=7"}
     assert it.held() == []
     assert {it.ask("3").partition(",")[2] for _ in range(8)} == {" 3, None]"}
     assert it.load("3", b"fine").status_code == 200
@@ -267,18 +286,23 @@ def test_what_one_slot_refuses_is_unloaded_from_the_other(run: Any) -> None:
     ],
 )
 def test_a_load_that_fails_says_how_and_leaves_the_model_serving(
-    run: Any, data: bytes, state: str, detail: str
+    it: Administered, data: bytes, state: str, detail: str
 ) -> None:
-    it = run()
-    [row] = it.load("1", data).json()["slots"]
-    assert (row["state"], row["detail"]) == (state, detail)
-    it.await_rows(1)
+    rows = it.load("1", data).json()["slots"]
+    assert (state, detail) in {(row["state"], row["detail"]) for row in rows}
+    it.await_rows(3)
     assert it.held() == []
     assert it.load("1", b"fine").json()["done"] is True
 
 
-def test_a_replay_that_fails_is_a_worker_that_cannot_load(run: Any) -> None:
-    it = run('[models.personal]\ncrash_limit = "2/600s"\n')
+def test_a_replay_that_fails_is_a_worker_that_cannot_load(tmp_path: Path) -> None:
+    with administered(tmp_path, '[models.personal]\ncrash_limit = "1/600s"\n') as it:
+        _replay_fails(it)
+        assert stat.S_IMODE(it.socket.stat().st_mode) == 0o600
+    assert not it.socket.exists()
+
+
+def _replay_fails(it: Administered) -> None:
     assert it.load("1", b"first").status_code == 200
     (it.folder / "personal" / "started").touch()
     os.kill(it.rows()[0]["pid"], signal.SIGKILL)
@@ -293,10 +317,7 @@ def test_a_replay_that_fails_is_a_worker_that_cannot_load(run: Any) -> None:
     assert state["detail"] == "resource 1: not this one;code=7"
 
 
-def test_a_wrapper_is_not_entered_by_a_load_while_it_runs_a_request(run: Any) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
-    it = run()
+def test_a_wrapper_is_not_entered_by_a_load_while_it_runs_a_request(it: Administered) -> None:
     with ThreadPoolExecutor() as threads:
         asked = threads.submit(it.ask, "5", "wait")
         deadline = time.monotonic() + 10
@@ -304,15 +325,22 @@ def test_a_wrapper_is_not_entered_by_a_load_while_it_runs_a_request(run: Any) ->
             assert time.monotonic() < deadline
             time.sleep(0.01)
         loading = threads.submit(it.load, "5", b"late")
-        it.server.client().get("/livez").raise_for_status()
         (it.folder / "personal" / "go").touch()
         assert asked.result(20).endswith("5, None]")
         assert loading.result(20).json()["done"] is True
     assert "late" in it.ask("5")
 
 
-def test_a_load_that_hangs_is_answered_in_time(run: Any) -> None:
-    it = run('[resources]\ntimeout = "300ms"\n')
+def test_a_load_that_hangs_is_answered_in_time(tmp_path: Path) -> None:
+    toml = '[resources]\ntimeout = "300ms"\n'
+    with administered(tmp_path, toml, admin="127.0.0.1:0") as it:
+        for name in ("Host", "Origin"):
+            refused = it.admin.get("/admin/v1/resources", headers={name: "evil.example"})
+            assert refused.json()["code"] == {"Host": "misdirected", "Origin": "forbidden"}[name]
+        _load_hangs(it)
+
+
+def _load_hangs(it: Administered) -> None:
     answer = it.load("1", b"hold")
     assert answer.status_code == 504
     assert [row["state"] for row in answer.json()["slots"]] == ["silent"]
@@ -322,8 +350,7 @@ def test_a_load_that_hangs_is_answered_in_time(run: Any) -> None:
     assert it.held() == []
 
 
-def test_resources_have_bounds_and_names(run: Any) -> None:
-    it = run('[resources]\nmost = 2\nlargest = "100KiB"\n')
+def test_resources_have_bounds_and_names(it: Administered) -> None:
     assert it.load("a", b"x" * 100_000).status_code == 200
     assert it.load("a", b"x").json()["code"] == "conflict"
     assert it.load("b", b"x").status_code == 200
@@ -340,14 +367,13 @@ def test_resources_have_bounds_and_names(run: Any) -> None:
     assert it.client.get("/admin/v1/resources").status_code == 404
 
 
-def test_an_envelope_s_payload_is_a_resource_too_and_native_requests_name_it(run: Any) -> None:
-    it = run()
+def test_an_envelope_s_payload_is_a_resource_too_and_native_requests_name_it(
+    it: Administered,
+) -> None:
     block = {"other": base64.b64encode(b"weights").decode()}
     answer = it.admin.put(PLACE + "7", json={"payload": {"lora": block}})
     assert answer.json()["done"] is True, answer.text
-    answer = it.client.post(
-        "/v1/models/personal/predict", json={"text": "hello", "res_id": 7}
-    )
+    answer = it.client.post("/v1/models/personal/predict", json={"text": "hello", "res_id": 7})
     assert "7, {'lora': (b'weights', 4)}" in answer.json()["result"]
     with connect(f"ws://127.0.0.1:{it.server.port}/v1/private/personal") as socket:
         text = {"text": base64.b64encode(b"x").decode(), "status": 2}
@@ -358,8 +384,7 @@ def test_an_envelope_s_payload_is_a_resource_too_and_native_requests_name_it(run
     assert base64.b64decode(told) == b"7"
 
 
-def test_an_api_process_that_starts_later_serves_the_administration(run: Any) -> None:
-    it = run()
+def test_an_api_process_that_starts_later_serves_the_administration(it: Administered) -> None:
     assert it.load("1", b"kept").status_code == 200
     [api] = it.client.get("/v1/status").json()["api_processes"]
     os.kill(api["pid"], signal.SIGKILL)
@@ -373,28 +398,18 @@ def test_an_api_process_that_starts_later_serves_the_administration(run: Any) ->
             time.sleep(0.05)
 
 
-def test_only_wrappers_that_have_a_method_for_it_load_resources(run: Any, tmp_path: Path) -> None:
-    (tmp_path / "plain.py").write_text(PLAIN)
-    it = run("", "./plain.py")
+def test_only_wrappers_that_have_a_method_for_it_load_resources(it: Administered) -> None:
     answer = it.load("1", b"x", model="plain")
     assert (answer.status_code, answer.json()["code"]) == (501, "not_supported")
     assert "wrapper" in answer.json()["detail"]
     assert list(it.admin.get("/admin/v1/resources").json()["models"]) == ["personal"]
 
 
-def test_the_socket_is_for_its_user_alone_and_goes_with_the_server(run: Any) -> None:
-    it = run()
-    assert stat.S_IMODE(it.socket.stat().st_mode) == 0o600
-    it.server.stop()
-    assert not it.socket.exists()
-
-
-def test_the_command_line_loads_unloads_and_lists(run: Any) -> None:
-    it = run()
+def test_the_command_line_loads_unloads_and_lists(it: Administered) -> None:
     (it.folder / "weights.bin").write_bytes(b"weights")
 
     def order(*arguments: str) -> tuple[int, str]:
-        told = subprocess.run(
+        told = subprocess.run(  # noqa: PLW1510 - the code is looked at
             live.command("resources", *arguments),
             cwd=it.folder,
             env=live.environment() | {"ATOMSERVE_ADMIN": "unix:admin.sock"},
@@ -406,16 +421,104 @@ def test_the_command_line_loads_unloads_and_lists(run: Any) -> None:
 
     code, told = order("load", "personal", "7", "lora=weights.bin")
     assert (code, told.splitlines()[0]) == (0, "personal, resource 7: done")
+    assert [held["resource"] for held in it.held()] == ["7"]
     code, told = order("list")
-    assert code == 0
-    assert "personal" in told
-    assert "loaded" in told
-    code, told = order("list", "--json")
-    assert json.loads(told)["models"]["personal"][0]["size"] > 7
-    assert order("unload", "personal", "7")[0] == 0
-    code, told = order("unload", "personal", "7")
+    assert (code, "personal" in told, "loaded" in told) == (0, True, True)
+    it.unload("7")
+    code, told = order("unload", "personal", "7", "--json")
     assert (code, "has loaded no resource 7" in told) == (1, True)
-    code, told = order("load", "personal", "7", "lora=none.bin")
-    assert (code, "none.bin" in told) == (1, True)
     code, told = order("list", "--admin", "unix:nowhere.sock")
     assert (code, "nothing answers" in told) == (1, True)
+
+
+def test_what_cannot_be_unloaded_stays_and_can_be_tried_again(it: Administered) -> None:
+    it.load("1", b"x")
+    stuck = it.folder / "personal" / "stuck"
+    stuck.touch()
+    answer = it.unload("1")
+    stuck.unlink()
+    document = answer.json()
+    assert (answer.status_code, document["done"]) == (500, False)
+    assert {row["detail"] for row in document["slots"]} == {"no such thing;code=8"}
+    assert [held["unloading"] for held in it.held()] == [True]
+    assert it.load("1", b"x").json()["code"] == "conflict"
+    assert it.unload("1").json()["done"] is True
+    assert it.held() == []
+
+
+def test_settings_of_aiges_toml_that_change_nothing_are_warned_of(it: Administered) -> None:
+    warned = it.server.await_record("config.idle", key="fc.ttl")
+    assert "sessionTimeout" in warned["instead"]
+
+
+def test_two_models_of_one_path_are_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    named = WRAPPER.replace('serviceId = "personal"', 'serviceId = "NAME"\n    route = "/v1/same"')
+    plugins = ",".join(
+        write(tmp_path, name, text=named.replace("NAME", name)) for name in ("one", "two")
+    )
+    with live.running(tmp_path, "--plugins", plugins) as server:
+        assert server.wait(30) == 2
+        [line] = [line for line in server.logged if "two models are asked under /v1/same" in line]
+        assert "NAME=" in line
+
+
+@pytest.mark.parametrize(
+    ("headers", "server", "error"),
+    [
+        ([(b"host", b"localhost:1")], ("127.0.0.1", 1), None),
+        ([(b"host", b"[::1]:1")], ("::1", 1), None),
+        ([(b"host", b"admin.example")], ("10.0.0.1", 1), None),
+        ([(b"host", b"evil.example:1")], ("127.0.0.1", 1), Misdirected),
+        ([], ("127.0.0.1", 1), Misdirected),
+        ([(b"host", b"any")], ("/run/admin.sock", None), None),
+        ([(b"host", b"localhost"), (b"sec-fetch-site", b"none")], ("127.0.0.1", 1), None),
+        ([(b"host", b"localhost"), (b"sec-fetch-site", b"cross-site")], ("::1", 1), Forbidden),
+        ([(b"host", b"localhost"), (b"sec-fetch-site", b"same-site")], ("::1", 1), Forbidden),
+        ([(b"host", b"localhost"), (b"origin", b"http://localhost")], ("::1", 1), Forbidden),
+        ([(b"origin", b"null")], ("/run/admin.sock", None), Forbidden),
+    ],
+)
+def test_pages_and_other_names_may_not_administer(
+    headers: list[tuple[bytes, bytes]], server: Any, error: type[Exception] | None
+) -> None:
+    reached = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        reached.append(scope)
+
+    async def unused(*_: Any) -> Any:
+        raise AssertionError
+
+    scope = {"type": "http", "headers": headers, "server": server}
+    access = Access(app, ["Admin.Example"])
+    if error is None:
+        anyio.run(access, scope, unused, unused)
+        assert reached == [scope]
+    else:
+        with pytest.raises(error):
+            anyio.run(access, scope, unused, unused)
+        assert not reached
+
+
+@pytest.mark.parametrize(
+    ("admin", "hosts", "message"),
+    [
+        ("127.0.0.1:9000", "", ""),
+        ("[::1]:9000", "", ""),
+        ("localhost:9000", "", ""),
+        ("unix:/run/admin.sock", "", ""),
+        ("0.0.0.0:9000", "", "other machines reach 0.0.0.0"),
+        ("admin.example:9000", "", "other machines reach admin.example"),
+        ("0.0.0.0:9000", "admin.example", ""),
+        ("9000", "", "expected unix:PATH or HOST:PORT"),
+    ],
+)
+def test_other_machines_administer_only_by_names_that_are_listed(
+    admin: str, hosts: str, message: str
+) -> None:
+    flags = {"admin": admin, "admin_hosts": [hosts] if hosts else []}
+    if not message:
+        assert load_settings(config_file=None, environ={}, flags=flags).settings.admin == admin
+        return
+    with pytest.raises(ConfigError, match=message):
+        load_settings(config_file=None, environ={}, flags=flags)
