@@ -31,7 +31,7 @@ class Access:
         fields = dict(scope["headers"])
         if b"origin" in fields or fields.get(b"sec-fetch-site", b"none") not in _NAVIGATED:
             raise Forbidden("pages in a browser may not administer")
-        if scope.get("server") and scope["server"][1] is not None:
+        if scope.get("server") is not None:  # it is None on a unix socket
             self._check_host(fields.get(b"host", b"").decode("latin-1"))
         await self._app(scope, receive, send)
 
