@@ -80,12 +80,6 @@ class BadRequest(AtomError):
     code, status = "bad_request", 400
 
 
-class Forbidden(AtomError):
-    """The request comes from where none may come."""
-
-    code, status = "forbidden", 403
-
-
 class NotFound(AtomError):
     """Nothing is served under this path."""
 
@@ -96,12 +90,6 @@ class ModelNotFound(NotFound):
     """No model is served under this name."""
 
     code = "model_not_found"
-
-
-class ResourceNotFound(NotFound):
-    """The model has loaded no resource of this name."""
-
-    code = "resource_not_found"
 
 
 class MethodNotAllowed(AtomError):
@@ -125,12 +113,6 @@ class TooSlow(AtomError):
     code, status = "request_timeout", 408
 
 
-class Conflict(AtomError):
-    """What there is stands in the way of what is asked for."""
-
-    code, status = "conflict", 409
-
-
 class TooLarge(AtomError):
     """The request's body is over the limit."""
 
@@ -141,12 +123,6 @@ class UnsupportedMedia(AtomError):
     """The request's content type is not one that this model takes."""
 
     code, status = "unsupported_media_type", 415
-
-
-class Misdirected(AtomError):
-    """The request is for a host that this is not."""
-
-    code, status = "misdirected", 421
 
 
 class Invalid(AtomError):
@@ -239,12 +215,6 @@ class Internal(AtomError):
     code, status = "internal", 500
 
 
-class NotSupported(AtomError):
-    """The model cannot do this."""
-
-    code, status = "not_supported", 501
-
-
 # The plugin is at fault.
 
 
@@ -270,6 +240,45 @@ class PoisonRequest(AtomError):
     """The process that works on this request ends, each time: do not send it again."""
 
     code = "poison_request"
+
+
+# An administrator's order cannot be carried out.
+
+
+class AdminError(AtomError):
+    """The order cannot be carried out."""
+
+    code, status = "administration", 400
+
+
+class Forbidden(AdminError):
+    """The request comes from where none may come."""
+
+    code, status = "forbidden", 403
+
+
+class ResourceNotFound(AdminError):
+    """The model has loaded no resource of this name."""
+
+    code, status = "resource_not_found", 404
+
+
+class Conflict(AdminError):
+    """What there is stands in the way of what is asked for."""
+
+    code, status = "conflict", 409
+
+
+class Misdirected(AdminError):
+    """The request is for a host that this is not."""
+
+    code, status = "misdirected", 421
+
+
+class NotSupported(AdminError):
+    """The model cannot do this."""
+
+    code, status = "not_supported", 501
 
 
 # Nobody waits any more; never sent.
