@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -22,8 +21,7 @@ from atomserve.codecs.athena.service import DIALECT, Service
 from atomserve.engine.backend import Backend
 from atomserve.engine.engine import Engine, Watcher
 from atomserve.engine.models import Model
-from atomserve.errors import AtomError, MethodNotAllowed, NotFound
-from atomserve.guard.client import client_of
+from atomserve.errors import NotFound
 from atomserve.guard.guard import Dress, Guard
 from atomserve.guard.problems import Refusal
 from atomserve.guard.resets import reset
@@ -35,10 +33,13 @@ from atomserve.plugins import Source, by_name, check_tables
 from atomserve.settings import Cors, Settings
 from atomserve.signature import Signature
 from atomserve.surfaces import docs, health, metrics, native, openapi, status
+from atomserve.surfaces.admin.calls import Calls
+from atomserve.surfaces.admin.listener import admin_guard
 from atomserve.surfaces.athena.endpoint import AthenaEndpoint
 from atomserve.surfaces.athena.keys import read_keys
 from atomserve.surfaces.athena.sockets import Sockets
 from atomserve.surfaces.requests import Entry
+from atomserve.surfaces.routing import route
 from atomserve.surfaces.sessions import SessionEndpoint
 from atomserve.telemetry.counters import Registry
 from atomserve.telemetry.logs import AccessLog
@@ -119,12 +120,15 @@ class App:
             stall=settings.limits.send_stall,
         )
         self._keys = read_keys(settings.aiges.keys_file)
+        calls = Calls()
         self.orders = Orders(
             self._whole,
+            calls,
             add=self.add,
             load=partial(_load, settings=settings),
             told=None if foreign is None else foreign.told,
         )
+        self.admin = admin_guard(settings, calls, self.engine, access)
         self._hosted = None if foreign is None else self._host(foreign, settings)
         routes = self._routes(settings, alone=foreign is not None and not expected)
         self._reserved = Reserved(routes)
@@ -192,14 +196,7 @@ class App:
             return await endpoint(scope, receive, send)
         if scope["type"] == "websocket":
             raise NotFound(f"no WebSocket is served under {scope['path']!r}")
-        scope["app"] = self  # Starlette's routes raise only inside of an application.
-        try:
-            await self._others(scope, receive, send)
-        except HTTPException as exc:
-            raise _refusal(scope, exc) from exc
-        finally:
-            if scope["type"] == "http":
-                client_of(scope).route = getattr(scope.get("route"), "path", "")
+        await route(self._others, scope, receive, send)
         return None
 
     def takes(self, model: str) -> str:
@@ -274,15 +271,8 @@ class App:
     @asynccontextmanager
     async def _lifespan(self, _: object) -> AsyncIterator[None]:
         hosting = nullcontext() if self._hosted is None else self._hosted.running()
-        async with self.engine.running(), self.orders.running(), hosting:
+        async with self.engine.running(), self.admin, self.orders.running(), hosting:
             yield
-
-
-def _refusal(scope: Scope, exc: HTTPException) -> AtomError:
-    if exc.status_code == 405:
-        allow = (exc.headers or {}).get("Allow", "GET").split(", ")
-        return MethodNotAllowed(f"{scope['path']} takes {', '.join(allow)}", allow=allow)
-    return NotFound(f"nothing is served under {scope['path']!r}")
 
 
 def _with_cors(app: ASGIApp, cors: Cors) -> CORSMiddleware:

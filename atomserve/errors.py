@@ -249,6 +249,45 @@ class PoisonRequest(AtomError):
     code = "poison_request"
 
 
+# An administrator's order cannot be carried out.
+
+
+class AdminError(AtomError):
+    """The order cannot be carried out."""
+
+    code, status = "administration", 400
+
+
+class Forbidden(AdminError):
+    """The request comes from where none may come."""
+
+    code, status = "forbidden", 403
+
+
+class ResourceNotFound(AdminError):
+    """The model has loaded no resource of this name."""
+
+    code, status = "resource_not_found", 404
+
+
+class Conflict(AdminError):
+    """What there is stands in the way of what is asked for."""
+
+    code, status = "conflict", 409
+
+
+class Misdirected(AdminError):
+    """The request is for a host that this is not."""
+
+    code, status = "misdirected", 421
+
+
+class NotSupported(AdminError):
+    """The model cannot do this."""
+
+    code, status = "not_supported", 501
+
+
 # Nobody waits any more; never sent.
 
 

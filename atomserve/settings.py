@@ -48,6 +48,13 @@ Origin = Annotated[
         extra={"form": "origin (https://example.org, or *)"},
     ),
 ]
+AdminAddress = Annotated[
+    str,
+    Meta(
+        pattern=r"^(unix:.+|[^\s/]+:[0-9]{1,5})\Z",
+        extra={"form": "unix:PATH or HOST:PORT"},
+    ),
+]
 Prefix = Annotated[
     str,
     Meta(
@@ -140,6 +147,16 @@ class AigesSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     c_len: Annotated[
         bool, Meta(description="Whether a result's `len` cuts its data, as the C++ loader does.")
     ] = False
+
+
+class ResourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Bounds on what administrators have models load beside their wrappers."""
+
+    largest: Annotated[Bytes, Meta(description="Largest resource.")] = 512 * MiB
+    most: Annotated[Count, Meta(description="Most resources of one model.")] = 64
+    timeout: Annotated[
+        Timeout, Meta(description="How long a worker may take to load or unload a resource.")
+    ] = 60.0
 
 
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -366,6 +383,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         NotEmpty | None,
         Meta(description="Path of a unix socket to listen on instead of host and port."),
     ] = None
+    admin: Annotated[
+        AdminAddress | None,
+        Meta(
+            description="Where administrators are listened to, who may change what is served: "
+            "`unix:PATH`, for the user alone, or `HOST:PORT`."
+        ),
+    ] = None
+    admin_hosts: Annotated[
+        tuple[NotEmpty, ...],
+        Meta(
+            description="Host names by which administrators may ask, beside this machine's own; "
+            "without any, `admin` is no address that other machines reach."
+        ),
+    ] = ()
     api_processes: Annotated[Count, Meta(description="Processes that speak HTTP.")] = 1
     server: Annotated[Literal["hypercorn"], Meta(description="The HTTP server.")] = "hypercorn"
     executor: Annotated[
@@ -437,6 +468,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             'rate = "100/s", share = 0.5}`; `*` stands for all that are not named.'
         ),
     ] = {}
+    resources: ResourceSettings = ResourceSettings()
     aiges: AigesSettings = AigesSettings()
     logs: LogsSettings = LogsSettings()
     skywalking: SkyWalkingSettings = SkyWalkingSettings()
@@ -457,9 +489,27 @@ def conflicts(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "keyfile", "a private key needs its certificate: set certfile too"
     if settings.cors.credentials and "*" in settings.cors.origins:
         yield "cors.credentials", "not for origin *: list the origins that may send credentials"
+    host = admin_host(settings.admin)
+    if host is not None and not settings.admin_hosts and not _is_own(host):
+        yield "admin", f"other machines reach {host}: list the names to ask by in admin_hosts"
     for network in settings.trusted_proxies:
         try:
             ipaddress.ip_network(network)
         except ValueError as exc:
             message = f"{exc}: write an address or a network, such as 10.0.0.0/8"
             yield "trusted_proxies", message
+
+
+def admin_host(address: str | None) -> str | None:
+    """Return the host of ``address``, if it is not a unix socket's."""
+    if address is None or address.startswith("unix:"):
+        return None
+    return address.rpartition(":")[0].strip("[]")
+
+
+def _is_own(host: str) -> bool:
+    """Say whether nobody but this machine reaches ``host``."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -17,6 +17,7 @@ from atomserve.cli.execute import execute
 from atomserve.cli.new import new
 from atomserve.cli.pack import pack
 from atomserve.cli.plugins import plugins
+from atomserve.cli.resources import resources
 from atomserve.cli.run import run
 from atomserve.cli.schema import schema
 from atomserve.cli.seal import seal, unseal
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 for command in (run, plugins, new, check, schema, call, status, config, pack, seal, unseal):
     app.command()(command)
+app.add_typer(resources, name="resources")
 # What follows the script's name is the script's.
 app.command(
     "exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}

@@ -12,6 +12,7 @@ from atomserve.control.channel import (
 )
 from atomserve.control.messages import (
     BACKLOG,
+    Administration,
     AppDescribed,
     Broken,
     Condemned,
@@ -24,7 +25,9 @@ from atomserve.control.messages import (
     Fatal,
     Host,
     Link,
+    ListResources,
     Loaded,
+    LoadResource,
     Lost,
     ModelChanged,
     ModelState,
@@ -33,6 +36,7 @@ from atomserve.control.messages import (
     Order,
     Ready,
     Report,
+    ResourceDone,
     Retire,
     Serve,
     Serving,
@@ -40,12 +44,15 @@ from atomserve.control.messages import (
     Survey,
     Surveyed,
     Tired,
+    Told,
     Unlink,
+    UnloadResource,
 )
 
 __all__ = [
     "BACKLOG",
     "MAX_FRAME",
+    "Administration",
     "AppDescribed",
     "Broken",
     "BrokenChannel",
@@ -62,6 +69,8 @@ __all__ = [
     "Host",
     "Lacking",
     "Link",
+    "ListResources",
+    "LoadResource",
     "Loaded",
     "Lost",
     "ModelChanged",
@@ -72,6 +81,7 @@ __all__ = [
     "Oversize",
     "Ready",
     "Report",
+    "ResourceDone",
     "Retire",
     "Serve",
     "Serving",
@@ -79,7 +89,9 @@ __all__ = [
     "Survey",
     "Surveyed",
     "Tired",
+    "Told",
     "Unlink",
+    "UnloadResource",
     "frame",
     "read_first",
 ]

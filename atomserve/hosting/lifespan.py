@@ -60,10 +60,7 @@ class Lifespan:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve as the application that the HTTP server sees: one whose lifespan is empty."""
         if scope["type"] == "lifespan":
-            await receive()
-            await send({"type": "lifespan.startup.complete"})
-            await receive()
-            await send({"type": "lifespan.shutdown.complete"})
+            await _pass_over(receive, send)
         else:
             scope["state"] = dict(self._state)
             await self._app(scope, receive, send)
@@ -81,3 +78,22 @@ class Lifespan:
             case "lifespan.startup.failed" | "lifespan.shutdown.failed":
                 # The application raises the cause next; its text is a traceback, for the log.
                 self.failure = message.get("message", "") or message["type"]
+
+
+def without_lifespan(app: ASGIApp) -> ASGIApp:
+    """Return ``app``, which is started elsewhere, as an HTTP server may see it."""
+
+    async def seen(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await _pass_over(receive, send)
+        else:
+            await app(scope, receive, send)
+
+    return seen
+
+
+async def _pass_over(receive: Any, send: Any) -> None:
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await send({"type": "lifespan.shutdown.complete"})
