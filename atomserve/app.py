@@ -25,7 +25,7 @@ from atomserve.engine.models import Model
 from atomserve.errors import AtomError, MethodNotAllowed, NotFound
 from atomserve.guard.client import client_of
 from atomserve.guard.guard import Dress, Guard
-from atomserve.guard.problems import Refusal
+from atomserve.guard.problems import Refusal, problem_response
 from atomserve.guard.resets import reset
 from atomserve.orders import Orders
 from atomserve.plugins import Source, by_name, check_tables
@@ -35,6 +35,7 @@ from atomserve.surfaces import docs, health, metrics, native, openapi, status
 from atomserve.surfaces.athena.endpoint import AthenaEndpoint
 from atomserve.surfaces.athena.keys import read_keys
 from atomserve.surfaces.athena.sockets import Sockets
+from atomserve.surfaces.linker import Conventions
 from atomserve.surfaces.requests import Entry
 from atomserve.surfaces.sessions import SessionEndpoint
 from atomserve.telemetry.counters import Registry
@@ -103,6 +104,9 @@ class App:
             stall=settings.limits.send_stall,
         )
         self._keys = read_keys(settings.aiges.keys_file)
+        self._linker: Conventions | None = None
+        if settings.linker.conventions:
+            self._linker = Conventions(settings.linker, prefix=settings.prefix)
         self.orders = Orders(self._whole, add=self.add, load=partial(_load, settings=settings))
         self._others = self._router(settings)
         inner: ASGIApp = self._dispatch
@@ -118,6 +122,7 @@ class App:
             trusted_proxies=settings.trusted_proxies,
             reset=reset,
             dress=dress,
+            refusal=self._linker.refusal if self._linker else problem_response,
             refusals=self._refusals,
         )
         metrics.watch(registry, self.engine, self._guard, access)
@@ -131,9 +136,10 @@ class App:
         entry = partial(Entry, model, tenant_header=settings.tenant_header or "")
         if isinstance(backend, ProcessBackend):  # threads run wrappers of our own kind alone
             self._speak(entry, backend.signature.dialects)
-        self._endpoints[f"{path}/predict"] = native.Predict(
-            entry(f"{path}/predict"), silence=settings.event_silence
-        )
+        predict: ASGIApp = native.Predict(entry(f"{path}/predict"), silence=settings.event_silence)
+        if self._linker:
+            predict = self._linker.endpoint(predict)
+        self._endpoints[f"{path}/predict"] = predict
         self._endpoints[f"{path}/session"] = SessionEndpoint(
             entry(f"{path}/session"),
             origins=settings.cors.origins,
@@ -211,15 +217,20 @@ class App:
 
     def _router(self, settings: Settings) -> Router:
         prefix = settings.prefix
+        checks = status.Checks(self.engine)
         routes = [
-            *health.routes(status.Checks(self.engine)),
+            *health.routes(checks),
+            *(self._linker.routes(checks) if self._linker else ()),
             *metrics.routes(self._whole),
             *status.routes(self._whole, prefix),
             *native.routes(self.engine, self._whole, prefix),
         ]
         if settings.docs:
             title = ", ".join(self.engine.models) or "atomserve"
-            routes += openapi.routes(
+            document = openapi.routes
+            if self._linker:
+                document = partial(document, edit=self._linker.documented)
+            routes += document(
                 self.signatures, prefix=prefix, title=title, version=version("atomserve")
             )
             routes += docs.routes(prefix=prefix, title=title)

@@ -71,10 +71,11 @@ def routes(
     prefix: str = "",
     title: str = "atomserve",
     version: str = "",
+    edit: Callable[[Object], Object] = lambda document: document,
 ) -> list[Route]:
     """Serve the document of what ``models`` returns, encoded anew only when that changes.
 
-    ``version`` is the server's own unless given.
+    ``version`` is the server's own unless given. ``edit`` returns the document as it is served.
     """
     version = version or common.own_version()
     known: Object = {}
@@ -85,7 +86,7 @@ def routes(
         current = dict(models())
         if not body or current != known:
             found = document(current, prefix=prefix, title=title, version=version)
-            known, body = current, msgspec.json.encode(found)
+            known, body = current, msgspec.json.encode(edit(found))
         return Response(body, media_type="application/json", headers={"Cache-Control": "no-cache"})
 
     return [Route(f"{prefix}/openapi.json", openapi, name="openapi")]
