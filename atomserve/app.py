@@ -226,12 +226,16 @@ class App:
             *native.routes(self.engine, self._whole, prefix),
         ]
         if settings.docs:
-            title = ", ".join(self.engine.models) or "atomserve"
+            title = settings.title or ", ".join(self.engine.models) or "atomserve"
             document = openapi.routes
             if self._linker:
                 document = partial(document, edit=self._linker.documented)
             routes += document(
-                self.signatures, prefix=prefix, title=title, version=version("atomserve")
+                self.signatures,
+                prefix=prefix,
+                title=title,
+                version=version("atomserve"),
+                description=settings.description or "",
             )
             routes += docs.routes(prefix=prefix, title=title)
 

@@ -285,6 +285,51 @@ class TenantSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Part of the waiting places that it may hold."""
 
 
+class RegistrationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where this instance announces itself, and how."""
+
+    registrar: Annotated[
+        str,
+        Meta(
+            description="Whom to announce this instance to: `linker`, `consul`, `file` or an "
+            "installed registrar; empty for nobody."
+        ),
+    ] = ""
+    url: Annotated[str, Meta(description="Base URL of the control plane.")] = ""
+    advertise: Annotated[str, Meta(description="URL at which this instance is reached.")] = ""
+    instance: Annotated[str, Meta(description="Name of this instance; empty is the machine's.")] = (
+        ""
+    )
+    heartbeat: Annotated[Timeout, Meta(description="Time between two signs of life.")] = 2.0
+    timeout: Annotated[Timeout, Meta(description="How long a call may take.")] = 5.0
+    register_timeout: Annotated[
+        Timeout, Meta(description="How long the call that registers may take.")
+    ] = 15.0
+    withdraw_timeout: Annotated[
+        Seconds, Meta(description="How long the call that withdraws may take, at the stop.")
+    ] = 2.0
+    backoff_min: Annotated[
+        Timeout, Meta(description="Wait after the first call that failed; it doubles.")
+    ] = 2.0
+    backoff_max: Annotated[Timeout, Meta(description="Longest wait between two calls.")] = 30.0
+    start_jitter: Annotated[
+        Seconds, Meta(description="Longest wait before the first call; chosen by chance.")
+    ] = 0.0
+    token_file: Annotated[
+        NotEmpty | None, Meta(description="File of the token that calls carry; read when changed.")
+    ] = None
+    ca_file: Annotated[
+        NotEmpty | None, Meta(description="Certificates that the control plane is trusted by.")
+    ] = None
+    certfile: Annotated[
+        NotEmpty | None, Meta(description="Certificate that this instance shows, PEM.")
+    ] = None
+    keyfile: Annotated[NotEmpty | None, Meta(description="Its private key, PEM.")] = None
+    options: Annotated[
+        dict[str, Any], Meta(description="What the registrar of that name reads besides.")
+    ] = {}
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole configuration of one instance."""
 
@@ -352,6 +397,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     docs: Annotated[
         bool, Meta(description="Whether `/openapi.json` and the pages under `/docs` are served.")
     ] = True
+    title: Annotated[
+        NotEmpty | None, Meta(description="Title of the API's description; unset, the models.")
+    ] = None
+    description: Annotated[
+        NotEmpty | None, Meta(description="What that description begins with.")
+    ] = None
     limits: Limits = Limits()
     cors: Cors = Cors()
     trusted_proxies: Annotated[
@@ -369,6 +420,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         ),
     ] = {}
     aiges: AigesSettings = AigesSettings()
+    registration: RegistrationSettings = RegistrationSettings()
     linker: LinkerSettings = LinkerSettings()
     models: dict[ModelName, ModelSettings] = {}
 

@@ -9,14 +9,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from atomserve.configuration.linker_environment import HEALTH_PATH
 from atomserve.guard.problems import Refusal
 from atomserve.settings import LinkerSettings
 from atomserve.surfaces import linker_documents, linker_errors
 from atomserve.surfaces.health import Checks
 from atomserve.surfaces.linker_requests import Told
 from atomserve.telemetry.profiles import Profiles
-
-HEALTH_PATH = "/v1/health/ping"
 
 
 class Conventions:

@@ -4,7 +4,7 @@ import socket
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from atomserve.compat.linker_atom.meta import HEALTH_PATH, read_meta
+from atomserve.configuration.linker_environment import HEALTH_PATH, read_meta
 
 
 class ServingConfig(BaseModel):

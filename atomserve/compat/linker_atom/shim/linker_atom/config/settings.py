@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict
 
-from atomserve.compat.linker_atom.meta import HEALTH_PATH
 from atomserve.compat.linker_atom.shim.linker_atom.config.logger import (
     LoggerConfig,
     read_logger_config,
@@ -22,6 +21,7 @@ from atomserve.compat.linker_atom.variables import (
     LOGGED_PARAMETERS,
     Variables,
 )
+from atomserve.configuration.linker_environment import HEALTH_PATH
 
 
 class Settings(BaseModel):
