@@ -17,7 +17,7 @@ MASK = "***"
 _MOST_KEYS = 50
 _DEEPEST = 8
 _SECRET_HEADER = re.compile(
-    r"auth|cookie|api-?key|token|secret|passw|signature|credential", re.IGNORECASE
+    r"auth|cookie|api[-_]?key|token|secret|passw|signature|credential", re.IGNORECASE
 ).search
 # Whole names only, for a parameter called max_tokens is no secret.
 _SECRET_NAME = re.compile(

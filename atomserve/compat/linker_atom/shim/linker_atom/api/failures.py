@@ -23,11 +23,11 @@ from atomserve.compat.linker_atom.shim.linker_atom.lib.log import logger
 from atomserve.errors import AtomError
 from atomserve.guard.client import ClientGone
 
-_USUAL = {
-    (400, "Bad Request"): ExternalInvokeErrorResponse(),
-    (404, "Not Found"): RequestNotFoundErrorResponse(),
+_USUAL: dict[int, tuple[str, BaseJsonResModel]] = {
+    400: ("Bad Request", ExternalInvokeErrorResponse()),
+    404: ("Not Found", RequestNotFoundErrorResponse()),
 }
-"""What the framework says where a service has not said anything of its own."""
+"""What is answered where a service says no more than the phrase of the status."""
 _BODILESS = (204, 304)
 
 
@@ -62,8 +62,8 @@ async def _refused(request: Request, exc: Exception) -> Response:
     headers = exc.headers
     if exc.status_code in _BODILESS:
         return Response(status_code=exc.status_code, headers=headers)
-    model: BaseJsonResModel | None = _USUAL.get((exc.status_code, exc.detail))
-    if model is None:
+    phrase, model = _USUAL.get(exc.status_code, ("", FailureResponse()))
+    if not phrase or exc.detail != phrase:
         # A detail need not be text: FastAPI takes anything that has a JSON form.
         text = isinstance(exc.detail, str)
         told: dict[str, Any] = {"msg": exc.detail} if text else {"data": exc.detail}

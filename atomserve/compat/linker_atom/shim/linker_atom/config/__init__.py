@@ -3,8 +3,8 @@
 import os
 
 from atomserve.compat.linker_atom.shim.linker_atom.config.logger import LoggerConfig
+from atomserve.compat.linker_atom.shim.linker_atom.config.service import Settings, read_settings
 from atomserve.compat.linker_atom.shim.linker_atom.config.serving import ServingConfig
-from atomserve.compat.linker_atom.shim.linker_atom.config.settings import Settings, read_settings
 from atomserve.compat.linker_atom.shim.linker_atom.config.skywalking import SkyWalkingConfig
 
 __all__ = ["LoggerConfig", "ServingConfig", "Settings", "SkyWalkingConfig", "settings"]
