@@ -29,10 +29,14 @@ class Orders:
     """Obeys the supervisor, of the models that its workers run and of surveys.
 
     ``add`` serves one more model. ``load`` imports, in a thread, what is to run in this process.
+    ``told`` is what the supervisor has to know of a hosted app.
     """
 
-    def __init__(self, whole: Whole, *, add: Add, load: Load) -> None:
+    def __init__(
+        self, whole: Whole, *, add: Add, load: Load, told: control.AppDescribed | None = None
+    ) -> None:
         self._whole = whole
+        self._told = told
         self._add = add
         self._load = load
         self._workers: dict[str, ProcessBackend] = {}
@@ -58,6 +62,8 @@ class Orders:
         """From now on tell the supervisor by ``report``, and ask it how the instance is."""
         self._report = report
         self._whole.instance = Instance(lambda number: report(control.Survey(number)))
+        if self._told is not None:
+            report(self._told)
 
     def remote(self, model: str) -> bool:
         """Say whether workers serve ``model``."""

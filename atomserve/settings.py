@@ -337,7 +337,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         tuple[NotEmpty, ...],
         Meta(
             description="What to serve: `[NAME=]` and then an installed plugin's name, "
-            "`package.module:Class` or `path/to/file.py[:Class]`."
+            "`package.module:Class`, `path/to/file.py[:Class]`, or what a loader makes servable: "
+            "`aiges:PATH`, `asgi:package.module:app`, `linker:path/to/server.py`."
         ),
     ] = ()
     host: Annotated[NotEmpty, Meta(description="Address to listen on.")] = "127.0.0.1"

@@ -23,7 +23,7 @@ LAYERS = (
     "codecs transport control",
     "backends",
     "surfaces",
-    "orders",
+    "orders hosting",
     "app compat",
     "server supervisor",
     "background",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from atomserve.cli.flags import Loaded, with_settings
 
 
@@ -14,6 +16,7 @@ def run(loaded: Loaded) -> int:
     - `atomserve run --plugins ocr`
     - `atomserve run --plugins ./model.py --port 0`
     - `atomserve run --plugins en=ocr,package.module:Class --certfile cert.pem --keyfile key.pem`
+    - `atomserve run --plugins linker:./server.py --host 0.0.0.0`
     """
     from atomserve.cli.progress import Progress
     from atomserve.plugins import installed, loaders, resolve
@@ -22,6 +25,19 @@ def run(loaded: Loaded) -> int:
 
     settings = loaded.settings
     sources = resolve(settings, installed(), loaders())
+    if any(source.loader == "linker" for source in sources if source.kind == "app"):
+        advise(loaded)
     configure_logging(settings.log_format, settings.log_level)
     with Progress(settings) as progress:
         return supervisor.run(settings, sources, on_event=progress)
+
+
+def advise(loaded: Loaded) -> None:
+    """Say what a service of linker_atom is used to and does not get unasked."""
+    if loaded.settings.uds is None and loaded.origins["host"] == "default":
+        print(
+            f"Only this machine reaches {loaded.settings.host}; linker_atom listened on all "
+            "addresses: say --host 0.0.0.0, or ATOMSERVE_HOST=0.0.0.0.",
+            file=sys.stderr,
+            flush=True,
+        )

@@ -12,6 +12,7 @@ from atomserve.control.channel import (
 )
 from atomserve.control.messages import (
     BACKLOG,
+    AppDescribed,
     Broken,
     Condemned,
     Configure,
@@ -45,6 +46,7 @@ from atomserve.control.messages import (
 __all__ = [
     "BACKLOG",
     "MAX_FRAME",
+    "AppDescribed",
     "Broken",
     "BrokenChannel",
     "Channel",

@@ -204,6 +204,15 @@ class Condemned(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
+class AppDescribed(msgspec.Struct, frozen=True, tag=True):
+    """From an API process: what the hosted app's file said of itself when it was imported."""
+
+    prefix: str
+    """Put before its routes."""
+    meta: str
+    """The text of META, JSON that tells whom to register with; empty if there is none."""
+
+
 class Excused(msgspec.Struct, frozen=True, tag=True):
     """From an API process: do not hold this worker's death, past or to come, against its model.
 
@@ -269,6 +278,7 @@ Report = (
     | Tired
     | Condemned
     | Excused
+    | AppDescribed
     | Survey
     | Surveyed
 )

@@ -18,8 +18,8 @@ import structlog
 from atomserve import control, exits, lifeline
 from atomserve.errors import AtomError
 from atomserve.heap import keep_freed_memory, spare_the_old
+from atomserve.hosting.lifespan import Lifespan
 from atomserve.server.adapters import Adapter, ignore_handshakes, serve_hypercorn
-from atomserve.server.lifespan import Lifespan
 from atomserve.settings import Settings
 
 LINGER = 1.0

@@ -54,6 +54,7 @@ def run(
         check_certificate(settings)
         _check_size(settings)
         listeners = _listen(settings)
+        settings = _as_bound(settings, listeners)
     except AddressBusy as exc:
         on_event(Failed(str(exc), exits.PORT_BUSY))
         return exits.PORT_BUSY
@@ -104,6 +105,14 @@ def _listen(settings: Settings) -> Listeners:
     return listen(settings.host, settings.port, processes=settings.api_processes)
 
 
+def _as_bound(settings: Settings, listeners: Listeners) -> Settings:
+    """Return ``settings`` with the port that 0 has become."""
+    if settings.uds is not None:
+        return settings
+    port = listeners.groups[0][0].getsockname()[1]
+    return msgspec.structs.replace(settings, port=port)
+
+
 class Supervisor:
     """Keeps the children of one instance alive until it is told to stop."""
 
@@ -122,6 +131,7 @@ class Supervisor:
         self._names: dict[str, Source] = {}
         self._sources = 0
         self._surveys = Surveys(apis, self._groups)
+        self._app: control.AppDescribed | None = None
         self._exit_code = 0
         self._stopping = False
         self._tasks: anyio.abc.TaskGroup
@@ -131,8 +141,12 @@ class Supervisor:
         return f"<Supervisor {state}: {self._apis}, {self._groups}>"
 
     def serve(self, source: Source, worker: Sequence[str], inherited: Inherited) -> None:
-        """Serve ``source`` by workers, or in the API processes if the settings say so."""
+        """Serve ``source`` by workers, or in the API processes: an app, or what is set so."""
         self._sources += 1
+        if source.kind == "app":
+            self._apis.sources += (source,)
+            self._names[source.name or ""] = source
+            return
         model = self._settings.models.get(source.name or "", ModelSettings())
         if (model.executor or self._settings.executor) == "thread":
             self._apis.sources += (source,)
@@ -184,6 +198,8 @@ class Supervisor:
             case control.Excused(model):
                 for group in self._of(model):
                     group.excuse(message)
+            case control.AppDescribed():
+                self.learn_app(message)
             case control.Survey(number):
                 self._tasks.start_soon(self._surveys.answer, child, number)
             case control.Fatal(text, exit_code):
@@ -204,6 +220,12 @@ class Supervisor:
             self.fail(str(exc), exits.CONFIG)
             return False
         return True
+
+    def learn_app(self, described: control.AppDescribed) -> None:
+        """Take what the hosted app's file has said; all API processes say it, the first counts."""
+        if self._app is None:
+            self._app = described
+            log.info("app.described", prefix=described.prefix, meta=bool(described.meta))
 
     def fail(self, message: str, exit_code: int) -> None:
         """End the instance at once."""
