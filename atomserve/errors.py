@@ -71,6 +71,12 @@ class MissingExtra(AtomError):
     code = "missing_extra"
 
 
+class BadSeal(AtomError):
+    """A sealed file is none, was altered, or was sealed with another key."""
+
+    code = "bad_seal"
+
+
 # The request is at fault.
 
 

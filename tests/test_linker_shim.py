@@ -19,6 +19,7 @@ import pytest
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket
 
+from atomserve import sealed
 from atomserve.compat.linker_atom.shim.linker_atom import deploy
 from atomserve.compat.linker_atom.shim.linker_atom.api.app import get_app
 from atomserve.compat.linker_atom.shim.linker_atom.api.base import UdfAPIRoute
@@ -531,9 +532,19 @@ def test_a_call_that_fails_says_so_and_raises(caplog: pytest.LogCaptureFixture) 
     assert "ConnectionError" in caplog.text
 
 
-def test_the_closed_protector_says_what_takes_its_place() -> None:
+def test_the_protector_reads_sealed_models(tmp_path: Path) -> None:
+    key = tmp_path / "model.key"
+    key.write_bytes(bytes(range(32)))
+    plain, model = tmp_path / "model.bin", tmp_path / "model.bin.sealed"
+    plain.write_bytes(b"weights")
+    sealed.seal(plain, model, sealed.key_from_file(key))
+    protector = ModelProtector(key)
+    assert protector.read(model) == ModelProtector(bytes(range(32))).read(model) == b"weights"
+    with protector.open(model) as file:
+        file.seek(3)
+        assert file.read(2) == b"gh"
     with pytest.raises(AttributeError, match="atomserve seal"):
-        _ = ModelProtector("key").decrypt_model
+        _ = protector.decrypt_model
 
 
 def test_the_start_script_runs_the_server() -> None:

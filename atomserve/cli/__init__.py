@@ -19,6 +19,7 @@ from atomserve.cli.pack import pack
 from atomserve.cli.plugins import plugins
 from atomserve.cli.run import run
 from atomserve.cli.schema import schema
+from atomserve.cli.seal import seal, unseal
 from atomserve.cli.status import status
 from atomserve.cli.terminal import complain
 from atomserve.errors import AtomError
@@ -30,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run, plugins, new, check, schema, call, status, config, pack):
+for command in (run, plugins, new, check, schema, call, status, config, pack, seal, unseal):
     app.command()(command)
 # What follows the script's name is the script's.
 app.command(
