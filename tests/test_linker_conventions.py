@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, MutableMapping, Sequence
 from typing import Any
 
 import httpx2
 import live
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+from structlog.testing import capture_logs
+from test_health import Server
 
+from atomserve import Text, Wrapper, testing
 from atomserve.errors import BadRequest, Fault, Invalid, all_errors
 from atomserve.settings import LinkerSettings
+from atomserve.surfaces.linker import Conventions
 from atomserve.surfaces.linker_errors import envelope, tell
 from atomserve.surfaces.linker_parameters import MOST_READ, shown_body, shown_query
 
@@ -177,43 +182,41 @@ def test_the_document_describes_the_envelope(client: httpx2.Client) -> None:
     assert "RFC 9457" not in document["info"]["description"]
 
 
-def test_without_the_conventions_nothing_of_them_is_there(tmp_path: Path) -> None:
-    (tmp_path / "model.py").write_text(MODEL)
-    toml = '[linker]\nhealth_path = "/alive"\n'
-    arguments = ("--plugins", "./model.py:Shout", "--executor", "thread")
-    with live.live(tmp_path, *arguments, toml=toml) as server, server.client() as client:
+class Louder(Wrapper):
+    def predict(self, text: Text) -> str:
+        return text.upper()
+
+
+def events(records: Sequence[MutableMapping[str, Any]]) -> set[str]:
+    return {record["event"] for record in records}
+
+
+def test_without_the_conventions_nothing_of_them_is_there() -> None:
+    linker = {"health_path": "/alive", "profiling": True}
+    with capture_logs() as records, testing.serve(Louder, linker=linker) as client:
         assert client.get("/alive").headers["content-type"] == "application/problem+json"
-        answer = client.post("/v1/models/shout/predict?PROFILING=1", json={"text": "a"})
+        answer = client.post("/v1/models/louder/predict?PROFILING=1", json={"text": "a"})
         assert answer.json() == "A"
-    assert not server.records("linker.headers")
-    assert not server.records("request.profiled")
+    assert not {"linker.headers", "linker.duration", "request.profiled"} & events(records)
 
 
-def test_the_operator_names_the_health_route_and_profiles_all(tmp_path: Path) -> None:
-    (tmp_path / "model.py").write_text(MODEL)
-    toml = (
-        'executor = "thread"\n[linker]\nconventions = true\nhealth_path = "/alive"\n'
-        "profiling = true\nlog_parameters = false\n"
-    )
-    with live.live(tmp_path, "--plugins", "./model.py:Shout", toml=toml) as server:
-        with server.client() as client:
-            assert client.get("/alive").json() == {"is_alive": True}
-            answer = client.post("/v1/models/shout/predict", json={"text": "a"})
-        told(server, "request.profiled", answer)
-        assert not server.records("linker.headers")
+def test_the_operator_names_the_health_route_and_profiles_all() -> None:
+    linker = {"conventions": True, "health_path": "/alive", "profiling": True}
+    linker["log_parameters"] = False
+    with capture_logs() as records, testing.serve(Louder, linker=linker) as client:
+        assert client.get("/alive").json() == {"is_alive": True}
+        assert client.get("/v1/health/ping").status_code == 404
+        client.post("/v1/models/louder/predict", json={"text": "a"})
+    assert {"request.profiled", "linker.duration"} <= events(records)
+    assert "linker.headers" not in events(records)
 
 
-def test_a_server_that_is_not_ready_is_not_alive(tmp_path: Path) -> None:
-    (tmp_path / "model.py").write_text(
-        "from atomserve import Wrapper\n\n\nclass Never(Wrapper):\n"
-        "    def load(self, config: dict) -> None:\n        raise OSError('no weights')\n\n"
-        "    def predict(self, x: int) -> int:\n        return x\n"
-    )
-    toml = 'executor = "thread"\n[linker]\nconventions = true\n'
-    with live.running(tmp_path, "--plugins", "./model.py:Never", toml=toml) as server:
-        server.await_line(lambda line: "failed" in line)
-        with server.client() as client:
-            answer = client.get("/v1/health/ping")
+@pytest.mark.parametrize(("ready", "draining"), [(False, False), (True, True)])
+def test_a_server_that_wants_no_requests_is_not_alive(ready: bool, draining: bool) -> None:
+    checks = Server(ready=ready, draining=draining)
+    routes = Conventions(LinkerSettings(conventions=True), prefix="/a").routes(checks)
+    with TestClient(Starlette(routes=routes)) as client:
+        answer = client.get("/a/v1/health/ping")
     assert (answer.status_code, answer.json()) == (503, {"is_alive": False})
 
 
