@@ -35,6 +35,9 @@ HeaderName = Annotated[
     str,
     Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z", extra={"form": "name of a header (X-Tenant)"}),
 ]
+FileName = Annotated[
+    str, Meta(pattern=r"^[^/\x00-\x1f]{1,100}\Z", extra={"form": "part of a file's name"})
+]
 Executor = Literal["process", "thread"]
 ModelName = Annotated[str, Meta(pattern=MODEL_NAME)]
 NotEmpty = Annotated[str, Meta(min_length=1)]
@@ -285,6 +288,18 @@ class TenantSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Part of the waiting places that it may hold."""
 
 
+class LogsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which log files are kept, beside what goes to standard error."""
+
+    folder: Annotated[
+        NotEmpty | None,
+        Meta(description="Folder of log files, below it the host's; unset, none are written."),
+    ] = None
+    name: Annotated[FileName, Meta(description="What the files are called after.")] = "atomserve"
+    max_bytes: Annotated[Bytes, Meta(description="Bytes of a file; another follows.")] = 100 * MiB
+    keep: Annotated[Count, Meta(description="Log files that are left, the newest.")] = 30
+
+
 class RegistrationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where this instance announces itself, and how."""
 
@@ -421,9 +436,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         ),
     ] = {}
     aiges: AigesSettings = AigesSettings()
+    logs: LogsSettings = LogsSettings()
     registration: RegistrationSettings = RegistrationSettings()
     linker: LinkerSettings = LinkerSettings()
     models: dict[ModelName, ModelSettings] = {}
+
+
+TELEMETRY = ("logs",)
+"""Sections in which a wrong value is passed over with a warning: serving matters more."""
 
 
 def conflicts(settings: Settings) -> Iterator[tuple[str, str]]:

@@ -106,7 +106,8 @@ def prepare(configure: control.ConfigureWorker) -> tuple[str, Servable, Options]
     from atomserve.backends import prepared
     from atomserve.telemetry.logs import configure_logging
 
-    configure_logging(settings.log_format, settings.log_level, stream=_stream(configure.log))
+    stream = _stream(configure.log)
+    configure_logging(settings.log_format, settings.log_level, stream=stream, kept=settings.logs)
     found = prepared.prepare(source, settings)
     return found.name, found.make_runner(), found.options
 

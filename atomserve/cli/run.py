@@ -18,6 +18,8 @@ def run(loaded: Loaded) -> int:
     - `atomserve run --plugins en=ocr,package.module:Class --certfile cert.pem --keyfile key.pem`
     - `atomserve run --plugins linker:./server.py --host 0.0.0.0`
     """
+    import structlog
+
     from atomserve.cli.progress import Progress
     from atomserve.plugins import installed, loaders, resolve
     from atomserve.supervisor import supervisor
@@ -27,7 +29,9 @@ def run(loaded: Loaded) -> int:
     sources = resolve(settings, installed(), loaders())
     if any(source.loader == "linker" for source in sources if source.kind == "app"):
         advise(loaded)
-    configure_logging(settings.log_format, settings.log_level)
+    configure_logging(settings.log_format, settings.log_level, kept=settings.logs)
+    for warning in loaded.warnings:
+        structlog.get_logger("atomserve.settings").warning("settings.ignored", reason=warning)
     with Progress(settings) as progress:
         return supervisor.run(settings, sources, on_event=progress)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 import socket
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,8 @@ from atomserve.settings import Settings
 
 META = "META"
 HOST_NODE_NAME = "HOST_NODE_NAME"
+LOG_DIR = "LOG_DIR"
+LOG_FOLDER = "logs"
 HEALTH_PATH = "/v1/health/ping"
 
 VARIABLES = {
@@ -25,6 +28,8 @@ VARIABLES = {
     "ATOM_DESC": "description",
     "DOCS_SWITCH": "docs",
     "PROFILING": "linker.profiling",
+    "LOG_BACKUP_COUNT": "logs.keep",
+    "LOG_FILE_MAX_BYTES": "logs.max_bytes",
 }
 """Variables that mean one setting each, by its dotted path."""
 
@@ -38,6 +43,8 @@ SOURCES = {
         "META.svcAddress",
         "META.atomProcessUrl",
     ),
+    "logs.folder": (LOG_DIR,),
+    "logs.name": (LOG_DIR,),
     "linker.health_path": ("META.k8sHealthcheckUrl",),
 }
 """The keys of META, and variables, that a setting, by its dotted path, is made of."""
@@ -106,6 +113,10 @@ def overrides(environ: Mapping[str, str]) -> Iterator[Override]:
         value = environ.get(name, "")
         if value and not _SERVICE_ADDRESS.match(value):
             yield Override(path, value, f"environment {name}")
+    if folder := environ.get(LOG_DIR, "").rstrip("/"):
+        # linker_atom writes to logs/LOG_DIR/HOST/20260131-0001-LOG_DIR.log.
+        yield Override("logs.folder", os.path.join(LOG_FOLDER, folder), f"environment {LOG_DIR}")
+        yield Override("logs.name", os.path.basename(folder), f"environment {LOG_DIR}")
     if text := environ.get(META, ""):
         yield from _meta_overrides(read_meta(text), environ)
 

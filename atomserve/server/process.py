@@ -271,7 +271,7 @@ def create_app(settings: Settings, sources: tuple[Any, ...], expected: int) -> A
     from atomserve.plugins import Source
     from atomserve.telemetry import logs
 
-    sink = logs.configure_logging(settings.log_format, settings.log_level)
+    sink = logs.configure_logging(settings.log_format, settings.log_level, kept=settings.logs)
     access = logs.AccessLog(sink, format=settings.log_format) if settings.access_log else None
     found = msgspec.convert(sources, tuple[Source, ...])
     return app.create(settings, found, access, expected=expected)
