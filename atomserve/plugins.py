@@ -136,9 +136,9 @@ def resolve(
             "nothing to serve: name a plugin with --plugins, or in [models.NAME] of "
             f"atomserve.toml ({_listed(known)})"
         )
-    by_name((source.name, source) for source in sources if source.name is not None)
     sources = list({(source.name, *source.origin): source for source in sources}.values())
     _check_apps(settings, [source for source in sources if source.kind == "app"])
+    by_name((source.name, source) for source in sources if source.name is not None)
     return sources
 
 

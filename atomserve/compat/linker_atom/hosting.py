@@ -39,8 +39,11 @@ def load(source: Source, settings: Settings) -> Foreign:
         PluginError: the file cannot be imported, or has no application.
         MissingExtra: FastAPI is not installed.
     """
-    if importlib.util.find_spec("fastapi") is None:
-        raise MissingExtra(f"{source}: needs FastAPI: pip install 'atomserve[linker]'")
+    try:
+        importlib.import_module("fastapi")
+    except ImportError as exc:
+        message = f"{source}: needs FastAPI: pip install 'atomserve[linker]'"
+        raise MissingExtra(message) from exc
     place = python_place(source.argument)
     assert place is not None, "a source is made only of what has this form"
     path = Path(place.target)

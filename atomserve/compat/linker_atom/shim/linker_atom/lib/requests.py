@@ -6,7 +6,7 @@ from typing import Any
 import requests
 
 from atomserve.compat.linker_atom.shim.linker_atom.lib.log import logger
-from atomserve.telemetry.shown import shown_call, shown_url
+from atomserve.telemetry.shown import shown_call
 
 TIMEOUT = 30
 _MOST_READ = 64 * 1024
@@ -16,8 +16,9 @@ _MOST_READ = 64 * 1024
 def request(url: str, method: str, **kwargs: Any) -> requests.Response:
     """Call ``url``; raises what `requests` raises."""
     kwargs.setdefault("timeout", TIMEOUT)
-    where = {"url": shown_url(url), "method": method}
-    logger.debug({"_prefix": ">>>Request Summary", **where, **shown_call(kwargs)})
+    asked = shown_call(url, kwargs)
+    where = {"url": asked["url"], "method": method}
+    logger.debug({"_prefix": ">>>Request Summary", **where, **asked})
     began = time.perf_counter()
     facts: dict[str, Any] = {}
     try:
