@@ -11,6 +11,7 @@ from atomserve.compat.linker_atom.shim.linker_atom.api import failures
 from atomserve.compat.linker_atom.shim.linker_atom.api.schema.response import Heartbeat
 from atomserve.compat.linker_atom.shim.linker_atom.config import Settings, settings
 from atomserve.compat.linker_atom.shim.linker_atom.lib.log import logger, show_here
+from atomserve.telemetry.profiles import Profiles
 
 
 def get_app(config: Any = None) -> FastAPI:
@@ -18,6 +19,9 @@ def get_app(config: Any = None) -> FastAPI:
 
     ``config`` are other settings than the environment's, as a mapping or `Settings`. Registration,
     traces and the log's files belong to the server.
+
+    Raises:
+        MissingExtra: requests are to be profiled, and pyinstrument is not installed.
     """
     chosen = settings if config is None else Settings.model_validate(config)
     app = FastAPI(
@@ -30,6 +34,8 @@ def get_app(config: Any = None) -> FastAPI:
         on_startup=[partial(_started, chosen)],
     )
     app.state.settings = chosen
+    wanted = chosen.profiling or chosen.profiling_on_request
+    app.state.profiles = Profiles() if wanted else None
     failures.install(app)
     app.add_middleware(OpenCors)
     app.include_router(_health(chosen.healthcheck_url))

@@ -70,14 +70,10 @@ async def _tell(request: Request) -> None:
         logger.info({"_prefix": ">>>Params", **said})
 
 
-_profiles: Profiles | None = None
-
-
 def _profiled(request: Request, chosen: Settings) -> AbstractContextManager[None]:
-    global _profiles  # noqa: PLW0603 - one for the process, since it profiles one request at a time
-    asked = chosen.profiling_on_request and asks_for_profile(request.scope["query_string"])
-    if not (chosen.profiling or asked):
+    profiles: Profiles | None = getattr(request.app.state, "profiles", None)
+    if profiles is None:
         return nullcontext()
-    if _profiles is None:
-        _profiles = Profiles()
-    return _profiles.profiled(method=request.method, path=request.url.path)
+    if not (chosen.profiling or asks_for_profile(request.scope["query_string"])):
+        return nullcontext()
+    return profiles.profiled(method=request.method, path=request.url.path)
