@@ -300,6 +300,26 @@ class LogsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     keep: Annotated[Count, Meta(description="Log files that are left, the newest.")] = 30
 
 
+class SkyWalkingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whether and where Apache SkyWalking's agent reports to; its other variables are its own."""
+
+    enabled: Annotated[
+        bool, Meta(description="Whether the agent runs in each process; extra `skywalking`.")
+    ] = False
+    collector: Annotated[str, Meta(description="Address of its collector, `host:port`.")] = ""
+    service: Annotated[str, Meta(description="Name of this service; empty is `atomserve`.")] = ""
+    instance: Annotated[str, Meta(description="Name of this instance; empty is the machine's.")] = (
+        ""
+    )
+    report_logs: Annotated[
+        bool, Meta(description="Whether records of Python's `logging` are reported.")
+    ] = True
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error", "critical"],
+        Meta(description="Least level reported."),
+    ] = "debug"
+
+
 class RegistrationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where this instance announces itself, and how."""
 
@@ -437,12 +457,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = {}
     aiges: AigesSettings = AigesSettings()
     logs: LogsSettings = LogsSettings()
+    skywalking: SkyWalkingSettings = SkyWalkingSettings()
     registration: RegistrationSettings = RegistrationSettings()
     linker: LinkerSettings = LinkerSettings()
     models: dict[ModelName, ModelSettings] = {}
 
 
-TELEMETRY = ("logs",)
+TELEMETRY = ("logs", "skywalking")
 """Sections in which a wrong value is passed over with a warning: serving matters more."""
 
 

@@ -105,9 +105,11 @@ def prepare(configure: control.ConfigureWorker) -> tuple[str, Servable, Options]
     # Not before: numpy and others read the environment when they are imported.
     from atomserve.backends import prepared
     from atomserve.telemetry.logs import configure_logging
+    from atomserve.telemetry.skywalking import start_agent
 
     stream = _stream(configure.log)
     configure_logging(settings.log_format, settings.log_level, stream=stream, kept=settings.logs)
+    start_agent(settings.skywalking, meters=False)
     found = prepared.prepare(source, settings)
     return found.name, found.make_runner(), found.options
 

@@ -24,6 +24,7 @@ def run(loaded: Loaded) -> int:
     from atomserve.plugins import installed, loaders, resolve
     from atomserve.supervisor import supervisor
     from atomserve.telemetry.logs import configure_logging
+    from atomserve.telemetry.skywalking import warn_if_unusable
 
     settings = loaded.settings
     sources = resolve(settings, installed(), loaders())
@@ -32,6 +33,7 @@ def run(loaded: Loaded) -> int:
     configure_logging(settings.log_format, settings.log_level, kept=settings.logs)
     for warning in loaded.warnings:
         structlog.get_logger("atomserve.settings").warning("settings.ignored", reason=warning)
+    warn_if_unusable(settings.skywalking)
     with Progress(settings) as progress:
         return supervisor.run(settings, sources, on_event=progress)
 

@@ -30,6 +30,12 @@ VARIABLES = {
     "PROFILING": "linker.profiling",
     "LOG_BACKUP_COUNT": "logs.keep",
     "LOG_FILE_MAX_BYTES": "logs.max_bytes",
+    "SW_SWITCH": "skywalking.enabled",
+    "SW_AGENT_COLLECTOR_BACKEND_SERVICES": "skywalking.collector",
+    "SW_AGENT_NAME": "skywalking.service",
+    "SW_AGENT_INSTANCE_NAME": "skywalking.instance",
+    "SW_AGENT_LOG_REPORTER_ACTIVE": "skywalking.report_logs",
+    "SW_AGENT_LOG_REPORTER_LEVEL": "skywalking.log_level",
 }
 """Variables that mean one setting each, by its dotted path."""
 
@@ -49,6 +55,7 @@ SOURCES = {
 }
 """The keys of META, and variables, that a setting, by its dotted path, is made of."""
 
+_LEVELS = {"WARN": "warning", "FATAL": "critical", "NOTSET": "debug"}
 _SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://")  # Kubernetes' ATOM_PORT, for a service `atom`
 
 
@@ -111,6 +118,8 @@ def overrides(environ: Mapping[str, str]) -> Iterator[Override]:
     """
     for name, path in VARIABLES.items():
         value = environ.get(name, "")
+        if path == "skywalking.log_level":
+            value = _LEVELS.get(value.upper(), value.lower())
         if value and not _SERVICE_ADDRESS.match(value):
             yield Override(path, value, f"environment {name}")
     if folder := environ.get(LOG_DIR, "").rstrip("/"):

@@ -269,9 +269,10 @@ def create_app(settings: Settings, sources: tuple[Any, ...], expected: int) -> A
     """Configure the log of this process and build the application that it serves."""
     from atomserve import app
     from atomserve.plugins import Source
-    from atomserve.telemetry import logs
+    from atomserve.telemetry import logs, skywalking
 
     sink = logs.configure_logging(settings.log_format, settings.log_level, kept=settings.logs)
+    skywalking.start_agent(settings.skywalking, meters=True)
     access = logs.AccessLog(sink, format=settings.log_format) if settings.access_log else None
     found = msgspec.convert(sources, tuple[Source, ...])
     return app.create(settings, found, access, expected=expected)
