@@ -348,7 +348,7 @@ def test_the_control_plane_runs_on_the_node_unless_meta_says_where() -> None:
         {"ATOM_WORKERS": "0"},
         {"ATOM_PORT": "eighty"},
         {"ATOM_PORT": "65536"},
-        {"SW_SWITCH": "maybe"},
+        {"DOCS_SWITCH": "maybe"},
     ],
     ids=str,
 )
@@ -358,6 +358,12 @@ def test_a_wrong_variable_is_one_line_that_names_it(wrong: dict[str, str]) -> No
         read_settings(wrong)
     assert "\n" not in str(caught.value)
     assert SECRET not in str(caught.value)
+
+
+def test_wrong_telemetry_stops_nothing() -> None:
+    settings = read_settings({"SW_SWITCH": "maybe", "LOG_BACKUP_COUNT": "many"})
+    assert not settings.sw_config.sw_switch
+    assert settings.log_config.log_backup_count == 30
 
 
 def test_a_service_is_told_what_the_server_has_decided() -> None:

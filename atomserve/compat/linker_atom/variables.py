@@ -17,10 +17,15 @@ _ANY_FLAG = catalogue()["docs",]
 
 
 class Variables:
-    """Variables by name, each read as what it has to be; an empty one says nothing."""
+    """Variables by name, each read as what it has to be; an empty one says nothing.
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    ``lenient`` ones say nothing, either, if they are wrong: telemetry must not stop a service, and
+    the server has warned of them.
+    """
+
+    def __init__(self, environ: Mapping[str, str], *, lenient: bool = False) -> None:
         self._environ = environ
+        self._lenient = lenient
 
     def text(self, name: str, default: str = "") -> str:
         """Return the text of ``name``."""
@@ -29,9 +34,11 @@ class Variables:
     def number(self, name: str, default: int, *, least: int = 0, most: int = 2**63 - 1) -> int:
         """Return the whole number of ``name``; raises `ConfigError` with one line."""
         raw = self.text(name, str(default)).strip()
-        if not (raw.isascii() and raw.isdigit() and least <= int(raw) <= most):
-            raise ConfigError(f"{name} = {raw[:80]!r} (environment): expected a whole number")
-        return int(raw)
+        if raw.isascii() and raw.isdigit() and least <= int(raw) <= most:
+            return int(raw)
+        if self._lenient:
+            return default
+        raise ConfigError(f"{name} = {raw[:80]!r} (environment): expected a whole number")
 
     def flag(self, name: str, default: bool) -> bool:
         """Return what ``name`` says in any of the words that settings take; raises as above."""
@@ -41,6 +48,8 @@ class Variables:
         try:
             return bool(_ANY_FLAG.read(raw, text=True))
         except (ValueError, msgspec.MsgspecError) as exc:
+            if self._lenient:
+                return default
             raise ConfigError(
                 f"{name} = {raw[:80]!r} (environment): expected {_ANY_FLAG.form}"
             ) from exc

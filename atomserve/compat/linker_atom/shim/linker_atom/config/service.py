@@ -66,7 +66,7 @@ class Settings(BaseModel):
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
     """Read the settings of a service; raises `ConfigError` with one line for what is wrong."""
-    variables = Variables(environ)
+    variables, telemetry = Variables(environ), Variables(environ, lenient=True)
     settings = Settings(
         atom_workers=variables.number("ATOM_WORKERS", 1, least=1),
         atom_port=variables.number("ATOM_PORT", 8000, most=65_535),
@@ -74,8 +74,8 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         atom_title=variables.text("ATOM_TITLE", "Atom"),
         atom_description=variables.text("ATOM_DESC", "Atom"),
         atom_api_prefix=variables.text("ATOM_API_PREFIX"),
-        log_config=read_logger_config(variables),
-        sw_config=read_skywalking_config(variables),
+        log_config=read_logger_config(telemetry),
+        sw_config=read_skywalking_config(telemetry),
         serving_meta_raw=variables.text("META"),
         host_node_name=variables.text("HOST_NODE_NAME"),
         docs_switch=variables.flag("DOCS_SWITCH", True),
