@@ -1,4 +1,4 @@
-"""The names of linker_atom for scripts, as pip installs them."""
+"""The names of linker_atom for scripts, as they are where the distribution is installed."""
 
 import itertools
 import json
@@ -29,29 +29,18 @@ for name in sys.argv[1:]:
 START = "from linker_atom.deploy import nginx_run\n\nif __name__ == '__main__':\n    nginx_run()\n"
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that holds the distribution, which this process does not see."""
-    folder = tmp_path_factory.mktemp("site")
-    options = ("--quiet", "--no-deps", "--no-build-isolation", "--no-compile", "--target")
-    command = [sys.executable, "-m", "pip", "install", *options, str(folder), str(PROJECT)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return folder
-
-
-def environment(place: Path) -> dict[str, str]:
-    path = os.pathsep.join([str(place), str(ROOT)])
+def environment() -> dict[str, str]:
+    path = os.pathsep.join([str(PROJECT), str(ROOT)])
     clean = {name: value for name, value in os.environ.items() if not name.startswith("ATOM")}
     clean.pop("META", None)
     return clean | {"PYTHONPATH": path, "NO_COLOR": "1", "COLUMNS": "200"}
 
 
-def python(*arguments: str, place: Path, cwd: Path, code: int = 0, **environ: str) -> str:
+def python(*arguments: str, cwd: Path, code: int = 0, **environ: str) -> str:
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=cwd,
-        env=environment(place) | environ,
+        env=environment() | environ,
         capture_output=True,
         text=True,
         check=False,
@@ -60,14 +49,25 @@ def python(*arguments: str, place: Path, cwd: Path, code: int = 0, **environ: st
     return done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
-def test_every_name_is_the_same_object_as_in_a_served_file(place: Path, tmp_path: Path) -> None:
+def test_the_installed_distribution_holds_every_module(tmp_path: Path) -> None:
+    options = ("--quiet", "--no-deps", "--no-build-isolation", "--no-compile", "--target")
+    command = [sys.executable, "-m", "pip", "install", *options, str(tmp_path), str(PROJECT)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    held = {path.relative_to(tmp_path) for path in (tmp_path / "linker_atom").rglob("*.py")}
+    assert held == {path.relative_to(PROJECT) for path in (PROJECT / "linker_atom").rglob("*.py")}
+
+
+@pytest.mark.timeout(60)
+def test_every_name_is_the_same_object_as_in_a_served_file(tmp_path: Path) -> None:
     from atomserve.compat.linker_atom import shim
 
     found = pkgutil.walk_packages(shim.__path__, f"{shim.__name__}.")
     names = [each.name.removeprefix(f"{shim.__name__}.") for each in found]
     assert {"linker_atom", "linker_atom.api.app", "linker_atom.lib.exception"} <= set(names)
-    python("-c", SAME, *names, place=place, cwd=tmp_path)
+    python("-c", SAME, *names, cwd=tmp_path)
 
 
 def free_port() -> int:
@@ -77,13 +77,13 @@ def free_port() -> int:
 
 
 @pytest.mark.timeout(60)
-def test_the_start_script_is_the_server(place: Path) -> None:
+def test_the_start_script_is_the_server() -> None:
     port = free_port()
     deployed = {"ATOM_PORT": str(port), "ATOM_WORKERS": "2", "ATOMSERVE_HOST": "127.0.0.1"}
     server = subprocess.Popen(
         [sys.executable, "-B", "nginx_run.py"],
         cwd=ROOT / "plugins" / "linker-examples",
-        env=environment(place) | deployed | {"ATOMSERVE_DRAIN_DELAY": "0"},
+        env=environment() | deployed | {"ATOMSERVE_DRAIN_DELAY": "0"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -104,7 +104,7 @@ def test_the_start_script_is_the_server(place: Path) -> None:
 
 
 @pytest.mark.timeout(60)
-def test_the_start_script_tells_what_is_wrong_on_one_line(place: Path, tmp_path: Path) -> None:
+def test_the_start_script_tells_what_is_wrong_on_one_line(tmp_path: Path) -> None:
     (tmp_path / "nginx_run.py").write_text(START)
-    told = python("nginx_run.py", place=place, cwd=tmp_path, code=2, ATOM_PORT="eighty")
+    told = python("nginx_run.py", cwd=tmp_path, code=2, ATOM_PORT="eighty")
     assert "port = 'eighty' (environment ATOM_PORT)" in told
