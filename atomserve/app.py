@@ -23,7 +23,7 @@ from atomserve.engine.engine import Engine, Watcher
 from atomserve.engine.models import Model
 from atomserve.errors import NotFound
 from atomserve.guard.guard import Dress, Guard
-from atomserve.guard.problems import Refusal
+from atomserve.guard.problems import Refusal, problem_response
 from atomserve.guard.resets import reset
 from atomserve.hosting.foreign import Foreign, load_app
 from atomserve.hosting.hosted import HostedApp
@@ -38,6 +38,7 @@ from atomserve.surfaces.admin.listener import admin_guard
 from atomserve.surfaces.athena.endpoint import AthenaEndpoint
 from atomserve.surfaces.athena.keys import read_keys
 from atomserve.surfaces.athena.sockets import Sockets
+from atomserve.surfaces.linker import Conventions
 from atomserve.surfaces.requests import Entry
 from atomserve.surfaces.routing import route
 from atomserve.surfaces.sessions import SessionEndpoint
@@ -121,6 +122,9 @@ class App:
         )
         self._keys = read_keys(settings.aiges.keys_file)
         calls = Calls()
+        self._linker: Conventions | None = None
+        if settings.linker.conventions:
+            self._linker = Conventions(settings.linker, prefix=settings.prefix)
         self.orders = Orders(
             self._whole,
             calls,
@@ -147,6 +151,7 @@ class App:
             trusted_proxies=settings.trusted_proxies,
             reset=reset,
             dress=dress,
+            refusal=self._linker.refusal if self._linker else problem_response,
             refusals=self._refusals,
         )
         metrics.watch(registry, self.engine, self._guard, access)
@@ -160,9 +165,10 @@ class App:
         entry = partial(Entry, model, tenant_header=settings.tenant_header or "")
         if isinstance(backend, ProcessBackend):  # threads run wrappers of our own kind alone
             self._speak(entry, backend.signature.dialects)
-        self._endpoints[f"{path}/predict"] = native.Predict(
-            entry(f"{path}/predict"), silence=settings.event_silence
-        )
+        predict: ASGIApp = native.Predict(entry(f"{path}/predict"), silence=settings.event_silence)
+        if self._linker:
+            predict = self._linker.endpoint(predict)
+        self._endpoints[f"{path}/predict"] = predict
         self._endpoints[f"{path}/session"] = SessionEndpoint(
             entry(f"{path}/session"),
             origins=settings.cors.origins,
@@ -192,6 +198,8 @@ class App:
         endpoint = self._endpoints.get(path)
         if endpoint is None and self._hosted is not None and path not in self._reserved:
             endpoint = self._hosted
+            # An application with CORS of its own leaves them alone where the operator decides.
+            scope["atomserve.cors"] = bool(self._settings.cors.origins)
         if endpoint is not None:
             return await endpoint(scope, receive, send)
         if scope["type"] == "websocket":
@@ -248,8 +256,10 @@ class App:
     def _routes(self, settings: Settings, *, alone: bool) -> list[Route]:
         """Return what is served beside the models; ``alone``: there are none, but an app."""
         prefix = settings.prefix
+        checks = status.Checks(self.engine)
         routes = [
-            *health.routes(status.Checks(self.engine)),
+            *health.routes(checks),
+            *(self._linker.routes(checks) if self._linker else ()),
             *metrics.routes(self._whole),
             *status.routes(self._whole, prefix),
         ]
@@ -258,7 +268,10 @@ class App:
         routes += native.routes(self.engine, self._whole, prefix)
         if settings.docs:
             title = settings.title or ", ".join(self.engine.models) or "atomserve"
-            routes += openapi.routes(
+            document = openapi.routes
+            if self._linker:
+                document = partial(document, edit=self._linker.documented)
+            routes += document(
                 self.signatures,
                 prefix=prefix,
                 title=title,

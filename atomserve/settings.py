@@ -159,6 +159,36 @@ class ResourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     ] = 60.0
 
 
+class LinkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How linker_atom's clients and services are met."""
+
+    conventions: Annotated[
+        bool,
+        Meta(
+            description="Whether models are served as linker_atom's services are: with its health "
+            "route, its envelope of errors, and a log of each request."
+        ),
+    ] = False
+    health_path: Annotated[
+        str,
+        Meta(
+            pattern=r"^(/[^\s?#{}]+)?\Z",
+            description="Path of the health route; empty is `/v1/health/ping` below the prefix.",
+            extra={"form": "path that begins with /"},
+        ),
+    ] = ""
+    log_parameters: Annotated[
+        bool,
+        Meta(description="Whether that log has each request's headers and parameters, cut short."),
+    ] = True
+    profiling: Annotated[
+        bool, Meta(description="Whether each request is profiled into the log.")
+    ] = False
+    profiling_on_request: Annotated[
+        bool, Meta(description="Whether a request is that asks for it with `?PROFILING=1`.")
+    ] = False
+
+
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the operator says of one model; the wrapper's class attributes decide the rest."""
 
@@ -350,18 +380,6 @@ class RegistrationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     options: Annotated[
         dict[str, Any], Meta(description="What the registrar of that name reads besides.")
     ] = {}
-
-
-class LinkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How linker_atom's clients and services are met."""
-
-    health_path: Annotated[
-        str,
-        Meta(description="Path of the health route; empty is `/v1/health/ping` below the prefix."),
-    ] = ""
-    profiling: Annotated[
-        bool, Meta(description="Whether each request is profiled into the log.")
-    ] = False
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

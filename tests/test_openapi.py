@@ -421,6 +421,9 @@ class Up:
     def states(self) -> dict[str, tuple[str, str]]:
         return {"ocr": ("ready", "")}
 
+    def apps(self) -> dict[str, tuple[str, str]]:
+        return {}
+
 
 def test_the_probes_answer_as_documented(document: dict[str, Any]) -> None:
     with TestClient(Starlette(routes=health.routes(Up()))) as client:

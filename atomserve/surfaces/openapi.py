@@ -75,10 +75,11 @@ def routes(
     title: str = "atomserve",
     version: str = "",
     description: str = "",
+    edit: Callable[[Object], Object] = lambda document: document,
 ) -> list[Route]:
     """Serve the document of what ``models`` returns, encoded anew only when that changes.
 
-    ``version`` is the server's own unless given.
+    ``version`` is the server's own unless given. ``edit`` returns the document as it is served.
     """
     version = version or common.own_version()
     known: Object = {}
@@ -91,7 +92,7 @@ def routes(
             found = document(
                 current, prefix=prefix, title=title, version=version, description=description
             )
-            known, body = current, msgspec.json.encode(found)
+            known, body = current, msgspec.json.encode(edit(found))
         return Response(body, media_type="application/json", headers={"Cache-Control": "no-cache"})
 
     return [Route(f"{prefix}/openapi.json", openapi, name="openapi")]

@@ -17,6 +17,7 @@ from starlette.applications import Starlette
 
 from atomserve import control
 from atomserve.compat.linker_atom import finder
+from atomserve.compat.linker_atom.variables import service_environment
 from atomserve.errors import MissingExtra, PluginError
 from atomserve.hosting.foreign import Foreign
 from atomserve.loading import load_script
@@ -58,10 +59,7 @@ def _stand_in(path: Path, settings: Settings) -> None:
     """Give the process the arguments, the search path and the environment of the file's own run."""
     sys.argv[:] = [str(path), "--port", str(settings.port)]
     sys.path.insert(0, str(path.parent))
-    os.environ["ATOM_PORT"] = str(settings.port)
-    os.environ["ATOM_WORKERS"] = str(settings.api_processes)
-    if settings.prefix:
-        os.environ["ATOM_API_PREFIX"] = settings.prefix
+    os.environ.update(service_environment(settings))
 
 
 @contextmanager
