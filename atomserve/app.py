@@ -196,6 +196,8 @@ class App:
 
     def begin_drain(self) -> None:
         """Answer not ready from now on, and ask clients to close their connections."""
+        if self.engine.draining:
+            return
         self.engine.draining = True
         self._sockets.drain()
         self._guard.draining = True
@@ -212,7 +214,7 @@ class App:
     def _router(self, settings: Settings) -> Router:
         prefix = settings.prefix
         routes = [
-            *health.routes(status.Checks(self.engine)),
+            *health.routes(status.Checks(self.engine, self._whole)),
             *metrics.routes(self._whole),
             *status.routes(self._whole, prefix),
             *native.routes(self.engine, self._whole, prefix),

@@ -31,6 +31,7 @@ from atomserve.control.messages import (
     Offer,
     Order,
     Ready,
+    RegistrationState,
     Report,
     Retire,
     Serve,
@@ -40,6 +41,7 @@ from atomserve.control.messages import (
     Surveyed,
     Tired,
     Unlink,
+    Unready,
 )
 
 __all__ = [
@@ -69,6 +71,7 @@ __all__ = [
     "Order",
     "Oversize",
     "Ready",
+    "RegistrationState",
     "Report",
     "Retire",
     "Serve",
@@ -78,6 +81,7 @@ __all__ = [
     "Surveyed",
     "Tired",
     "Unlink",
+    "Unready",
     "frame",
     "read_first",
 ]

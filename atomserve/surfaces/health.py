@@ -13,6 +13,7 @@ from starlette.routing import Route
 from atomserve.errors import ModelNotFound, problem
 
 READY = "ready"
+REGISTERED = "registered"
 
 
 class Checks(Protocol):
@@ -30,6 +31,10 @@ class Checks(Protocol):
     def draining(self) -> bool:
         """Whether the server is shutting down."""
 
+    @property
+    def registration(self) -> tuple[str, str] | None:
+        """State and detail of the registration at a control plane; it never decides readiness."""
+
     def states(self) -> Mapping[str, tuple[str, str]]:
         """Return state and detail (one line, fit to be shown to anyone) of each model."""
 
@@ -40,15 +45,18 @@ class Health(msgspec.Struct, frozen=True):
     ok: bool
     detail: str
     models: Mapping[str, tuple[str, str]]
+    registration: tuple[str, str] | None = None
 
     def text(self, name: str, *, verbose: bool) -> str:
         """Write a line for people, after one for each model if ``verbose``."""
         if not verbose:
             return "ok\n" if self.ok else f"not ok: {self.detail}\n"
         lines = [
-            f"[{_sign(state)}] model {model}: {state}" + (f" ({detail})" if detail else "")
+            _line(f"model {model}", state, detail, good=READY)
             for model, (state, detail) in self.models.items()
         ]
+        if self.registration is not None:
+            lines.append(_line("registration", *self.registration, good=REGISTERED))
         verdict = "passed" if self.ok else f"failed: {self.detail}"
         return "\n".join([*lines, f"{name} check {verdict}", ""])
 
@@ -58,7 +66,11 @@ class Health(msgspec.Struct, frozen=True):
             model: {"state": state, "detail": detail}
             for model, (state, detail) in self.models.items()
         }
-        return {"ok": self.ok, "detail": self.detail, "models": models}
+        data = {"ok": self.ok, "detail": self.detail, "models": models}
+        if self.registration is not None:
+            state, detail = self.registration
+            data["registration"] = {"state": state, "detail": detail}
+        return data
 
 
 def routes(checks: Checks) -> list[Route]:
@@ -77,7 +89,8 @@ def routes(checks: Checks) -> list[Route]:
     def ready(request: Request) -> Health:
         states = checks.states()
         ok = checks.ready and not checks.draining
-        return Health(ok, "" if ok else _reason(checks, states), states)
+        reason = "" if ok else _reason(checks, states)
+        return Health(ok, reason, states, checks.registration)
 
     def ready_model(request: Request) -> Health | None:
         model = request.path_params["check"]
@@ -127,8 +140,9 @@ def _reason(checks: Checks, states: Mapping[str, tuple[str, str]]) -> str:
     return ", ".join(waiting) or ("not ready" if checks.started else "starting")
 
 
-def _sign(state: str) -> str:
-    return "+" if state == READY else "-"
+def _line(what: str, state: str, detail: str, *, good: str) -> str:
+    sign = "+" if state == good else "-"
+    return f"[{sign}] {what}: {state}" + (f" ({detail})" if detail else "")
 
 
 def _wants_json(request: Request) -> bool:

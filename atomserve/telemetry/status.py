@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from atomserve.telemetry.instance import SupervisorReport
+from atomserve.telemetry.instance import RegistrationReport, SupervisorReport
 
 
 class Queue(msgspec.Struct, frozen=True):
@@ -66,3 +66,5 @@ class Status(msgspec.Struct, frozen=True):
     supervisor: SupervisorReport | None
     api_processes: list[ApiStatus]
     models: dict[str, ModelStatus]
+    registration: RegistrationReport | None = None
+    """None: no control plane is told of the instance."""
