@@ -82,7 +82,7 @@ class ControlPlane:
                     raise CallFailed(_why(exc)) from exc
             except httpx2.InvalidURL as exc:
                 raise CallFailed("its URL is none") from exc
-            except httpx2.HTTPError as exc:
+            except (httpx2.HTTPError, OSError) as exc:  # an alert within TLS comes as it is
                 raise CallFailed(_why(exc)) from exc
         raise CallFailed("its name has no address")
 
@@ -179,7 +179,7 @@ def _why(error: BaseException) -> str:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"its certificate is not trusted: {cause.verify_message}"
         if isinstance(cause, ssl.SSLError):
-            return f"no TLS there: {cause.reason or 'the connection ended'}"
+            return f"TLS failed: {cause.reason or 'the connection ended'}"
         if isinstance(cause, ConnectionRefusedError):
             return "nothing listens there"
         cause = cause.__cause__ or cause.__context__

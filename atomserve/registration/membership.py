@@ -59,9 +59,14 @@ class Membership:
         return f"<Membership {self.state}: epoch {self.epoch}{trouble}>"
 
     @property
+    def stopping(self) -> bool:
+        """Whether the instance goes for good."""
+        return self._leave_at == -inf
+
+    @property
     def over(self) -> bool:
         """Whether no call comes any more."""
-        return self._leave_at == -inf and not self.claimed
+        return self.stopping and not self.claimed
 
     def step(self, now: float) -> Step:
         """Return what is to be done next."""
@@ -77,7 +82,7 @@ class Membership:
     def become_ready(self, ready: bool, now: float) -> None:
         """Take it that requests are welcome from now on, or not."""
         self._ready = ready
-        if self._leave_at == -inf:
+        if self.stopping:
             return
         grace = self._settings.unready_grace
         self._leave_at = inf if ready or grace is None else now + grace
@@ -128,7 +133,7 @@ class Membership:
     def _end(self) -> None:
         self.state = "withdrawn"
         self.claimed = False
-        if self._ready and self._leave_at != -inf:  # it came back meanwhile
+        if self._ready and not self.stopping:  # it came back meanwhile
             self.state = "waiting"
 
     def _backoff(self) -> float:
