@@ -119,6 +119,8 @@ class Membership:
 
     def fail(self, call: Call, trouble: str, now: float, *, forgotten: bool = False) -> None:
         """Take it that ``call`` failed; ``forgotten``, because the control plane knows nothing."""
+        if self.stopping and call != "withdraw":  # that is what comes now, whatever this was
+            return
         self.trouble = trouble
         if call == "withdraw":  # it is not tried again: without heartbeats it ends by itself
             self._end()

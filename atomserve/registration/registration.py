@@ -22,10 +22,6 @@ Ask = Callable[[], Awaitable[Load]]
 Tell = Callable[[State, str], None]
 
 
-class _CutOff(CallFailed):
-    """A call was cancelled: there is something more important to say, or it did so itself."""
-
-
 class Registration:
     """Makes the calls that a `Membership` decides on, one at a time, and survives each of them.
 
@@ -133,8 +129,7 @@ class Registration:
         counts[outcome] += 1
         facts = {"call": call, "outcome": outcome, "seconds": round(now - begun, 3)}
         log.debug("registration.called", **facts, error=self._membership.trouble)
-        if not (isinstance(failure, _CutOff) and self._membership.stopping):
-            self._tell_changes(failure)
+        self._tell_changes(failure)
 
     async def _outcome(self, call: Call) -> BaseException | None:
         """Make ``call`` within its time and return why it failed, if it did."""
@@ -164,9 +159,8 @@ class Registration:
                 self._scope = None
         if found:
             return found[0]
-        if anyio.current_time() >= scope.deadline:
-            return CallFailed(f"no answer within {limit:g} s")
-        return _CutOff("cut off")
+        late = anyio.current_time() >= scope.deadline
+        return CallFailed(f"no answer within {limit:g} s" if late else "cut off")
 
     async def _ask_registrar(self, call: Call) -> None:
         announced = msgspec.structs.replace(self._announced, epoch=self._membership.epoch)

@@ -129,7 +129,7 @@ class Supervisor:
         self._announcer = Announcer(settings, apis, listeners.places)
         self._surveys = Surveys(apis, self._groups, self._announcer.report)
         self._exit_code = 0
-        self._stopping = self._halted = False
+        self._stopping = self._halted = self._hurried = False
         self._tasks: anyio.abc.TaskGroup
 
     def __repr__(self) -> str:
@@ -173,6 +173,8 @@ class Supervisor:
                     await self._apis.run(self)
                     for group in self._groups:
                         group.finish()
+                if not self._hurried:
+                    await self._announcer.withdraw()
                 self._tasks.cancel_scope.cancel()
         if self._apis.aborted:
             log.warning("server.aborted", requests=self._apis.aborted)
@@ -234,7 +236,7 @@ class Supervisor:
     def fail(self, message: str, exit_code: int) -> None:
         """End the instance at once."""
         self._tell_failure(message, exit_code)
-        self._tasks.start_soon(self._announcer.withdraw)  # as far as it gets meanwhile
+        self._tasks.start_soon(self._announcer.withdraw)
         self._begin_stop()
 
     def give_up(self, reason: str) -> None:
@@ -251,6 +253,7 @@ class Supervisor:
             elif number in _SURVIVED:
                 continue
             elif self._stopping:
+                self._hurried = True
                 self._begin_stop()
             else:
                 # On a terminal nobody withdraws traffic from us: Ctrl-C need not wait for that.
