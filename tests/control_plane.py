@@ -98,7 +98,8 @@ class Handler(BaseHTTPRequestHandler):
 class ControlPlane:
     """One that listens on a port of its own, which it keeps when it is down for a while."""
 
-    def __init__(self, context: ssl.SSLContext | None = None) -> None:
+    def __init__(self, context: ssl.SSLContext | None = None, *, host: str = "127.0.0.1") -> None:
+        self._host = host
         self.heard: list[Heard] = []
         self.instances: dict[str, Any] = {}
         self.services: dict[str, Any] = {}
@@ -117,7 +118,7 @@ class ControlPlane:
     def up(self) -> None:
         """Listen, on the port that it had."""
         handler = type("Bound", (Handler,), {"plane": self})
-        self._server = server = Server(("127.0.0.1", self.port), handler)
+        self._server = server = Server((self._host, self.port), handler)
         server.context = self._context
         self.port = server.server_address[1]
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()

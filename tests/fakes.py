@@ -41,7 +41,8 @@ class FakeApplication:
             raise PluginError(options["bad_plugin"])
         if options.get("crash"):
             os._exit(7)
-        time.sleep(options.get("slow_import", 0))
+        if seconds := options.get("slow_import"):
+            time.sleep(seconds)
         self.options = options
         self.in_flight = 0
         self.ready = False

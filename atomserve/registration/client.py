@@ -49,7 +49,15 @@ class ControlPlane:
         self._url = httpx2.URL(url.rstrip("/"))
         self._token_file = settings.token_file
         self._turn = 0
-        self._context = _context(settings) if self._url.scheme == "https" else None
+        self._client = httpx2.AsyncClient(
+            verify=_context(settings) if self._url.scheme == "https" else False,
+            trust_env=False,
+            follow_redirects=False,
+            timeout=None,  # whoever calls bounds the whole
+            # One connection for one call: one kept open may be closed by the other end at the
+            # moment of the next heartbeat, which would look like a failure of it.
+            limits=httpx2.Limits(max_keepalive_connections=0),
+        )
 
     def __repr__(self) -> str:
         return f"<ControlPlane {self._url}>"
@@ -86,26 +94,20 @@ class ControlPlane:
                 raise CallFailed(_why(exc)) from exc
         raise CallFailed("its name has no address")
 
+    async def aclose(self) -> None:
+        """Let go of what a call may have left."""
+        await self._client.aclose()
+
     async def _exchange(
         self, method: str, url: httpx2.URL, headers: dict[str, str], content: bytes
     ) -> Answer:
-        async with (
-            # One connection for one call: one kept open may be closed by the other end at the
-            # moment of the next heartbeat, which would look like a failure of it.
-            httpx2.AsyncClient(
-                verify=self._context or False,
-                trust_env=False,
-                follow_redirects=False,
-                timeout=None,  # whoever calls bounds the whole
-            ) as client,
-            client.stream(
-                method,
-                url,
-                headers={**headers, "Connection": "close"},
-                content=content,
-                extensions={"sni_hostname": self._url.host},
-            ) as response,
-        ):
+        async with self._client.stream(
+            method,
+            url,
+            headers={**headers, "Connection": "close"},
+            content=content,
+            extensions={"sni_hostname": self._url.host},
+        ) as response:
             found = bytearray()
             async for chunk in response.aiter_raw():
                 found += chunk

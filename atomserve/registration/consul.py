@@ -93,7 +93,8 @@ class ConsulRegistrar:
             _agreed(answer)
 
     async def aclose(self) -> None:
-        """Do nothing: no connection outlives its call."""
+        """Let go of the control plane."""
+        await self._plane.aclose()
 
     async def _put(self, path: str, body: Any, params: dict[str, str]) -> Answer:
         return await self._plane.call("PUT", f"/v1/agent/{path}", body, params=params)

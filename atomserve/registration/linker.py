@@ -66,7 +66,8 @@ class LinkerRegistrar:
         await self._post("unRegister", {"atomInstanceName": announced.instance})
 
     async def aclose(self) -> None:
-        """Do nothing: no connection outlives its call."""
+        """Let go of the control plane."""
+        await self._plane.aclose()
 
     async def _post(self, what: str, body: dict[str, Any]) -> Reply:
         answer = await self._plane.call("POST", f"/atom/{what}", body)
