@@ -106,6 +106,7 @@ class ControlPlane:
         self.faults: dict[str, Fault] = {}
         self.released = threading.Event()
         self.sent = 0
+        """Bytes of the largest answer that went out."""
         self._context = context
         self._news = threading.Condition()
         self._server: ThreadingHTTPServer | None = None
@@ -221,9 +222,9 @@ def huge(handler: Handler) -> None:
     handler.close_connection = True
     block = b'{"code": "0"}'.ljust(64 * 1024)
     with suppress(OSError):
-        while handler.plane.sent < 1024**3:
+        for sent in range(0, 1024**3, len(block)):
             handler.wfile.write(block)
-            handler.plane.sent += len(block)
+            handler.plane.sent = max(handler.plane.sent, sent)
 
 
 def bomb(handler: Handler) -> None:

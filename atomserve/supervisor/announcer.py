@@ -55,6 +55,7 @@ class Announcer:
         self._state: control.RegistrationState | None = None
         self._ready = False
         self._leaving = False
+        self._replacing = anyio.Lock()
         self._tasks: anyio.abc.TaskGroup
 
     def __repr__(self) -> str:
@@ -124,12 +125,13 @@ class Announcer:
         self._tasks.start_soon(self._current.run)
 
     async def _replace(self, settings: RegistrationSettings, registrar: Registrar | None) -> None:
-        old, epoch = self._current, 0
-        if old is not None:
-            await old.withdraw()
-            epoch = old.report().epoch
-        if registrar is not None and not self._leaving:
-            self._begin(settings, registrar, epoch=epoch)
+        async with self._replacing:
+            old, epoch = self._current, 0
+            if old is not None:
+                await old.withdraw()
+                epoch = old.report().epoch
+            if registrar is not None and not self._leaving:
+                self._begin(settings, registrar, epoch=epoch)
 
     def _tell(self, state: str, detail: str) -> None:
         self._state = control.RegistrationState(state, detail)
