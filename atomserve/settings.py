@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -189,6 +190,72 @@ class LinkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     ] = False
 
 
+class RegistrationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whether a control plane is told of this instance, which one, and how."""
+
+    registrar: Annotated[
+        str,
+        Meta(
+            description="Who is told: `linker`, `consul`, `file` or an installed registrar's name; "
+            "empty: nobody."
+        ),
+    ] = ""
+    url: Annotated[str, Meta(description="The control plane's base URL.")] = ""
+    advertise: Annotated[
+        str,
+        Meta(
+            description="URL at which this instance is reached; if empty, it follows from `host` "
+            "and `port`."
+        ),
+    ] = ""
+    instance: Annotated[
+        str, Meta(description="This instance's name; if empty, the machine's host name.")
+    ] = ""
+    heartbeat: Annotated[Timeout, Meta(description="From one heartbeat to the next.")] = 2.0
+    timeout: Annotated[Timeout, Meta(description="How long one call may take.")] = 5.0
+    register_timeout: Annotated[Timeout, Meta(description="How long a registration may take.")] = (
+        15.0
+    )
+    withdraw_timeout: Annotated[
+        Timeout, Meta(description="How long a stop waits for the withdrawal at most.")
+    ] = 2.0
+    backoff_min: Annotated[
+        Timeout, Meta(description="Wait after the first call that failed; each is longer.")
+    ] = 2.0
+    backoff_max: Annotated[Timeout, Meta(description="Longest wait after a call that failed.")] = (
+        30.0
+    )
+    start_jitter: Annotated[
+        Seconds,
+        Meta(description="The first registration comes at a random moment of this long."),
+    ] = 6.0
+    unready_grace: Annotated[
+        Seconds | None,
+        Meta(
+            description="How long the instance may be not ready before it is withdrawn; if unset, "
+            "it stays registered."
+        ),
+    ] = None
+    token_file: Annotated[
+        NotEmpty | None,
+        Meta(
+            description="File of the token that calls are authorized by: a bearer token, or a "
+            "whole `Authorization`. Read anew for each call."
+        ),
+    ] = None
+    ca_file: Annotated[
+        NotEmpty | None,
+        Meta(description="Certificates that the control plane's is checked against, PEM."),
+    ] = None
+    certfile: Annotated[
+        NotEmpty | None, Meta(description="This instance's own certificate chain, PEM.")
+    ] = None
+    keyfile: Annotated[NotEmpty | None, Meta(description="Its private key, PEM.")] = None
+    options: Annotated[
+        dict[str, Any], Meta(description="What the registrar of that name reads besides.")
+    ] = {}
+
+
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the operator says of one model; the wrapper's class attributes decide the rest."""
 
@@ -337,51 +404,6 @@ class SkyWalkingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     ] = "debug"
 
 
-class RegistrationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where this instance announces itself, and how."""
-
-    registrar: Annotated[
-        str,
-        Meta(
-            description="Whom to announce this instance to: `linker`, `consul`, `file` or an "
-            "installed registrar; empty for nobody."
-        ),
-    ] = ""
-    url: Annotated[str, Meta(description="Base URL of the control plane.")] = ""
-    advertise: Annotated[str, Meta(description="URL at which this instance is reached.")] = ""
-    instance: Annotated[str, Meta(description="Name of this instance; empty is the machine's.")] = (
-        ""
-    )
-    heartbeat: Annotated[Timeout, Meta(description="Time between two signs of life.")] = 2.0
-    timeout: Annotated[Timeout, Meta(description="How long a call may take.")] = 5.0
-    register_timeout: Annotated[
-        Timeout, Meta(description="How long the call that registers may take.")
-    ] = 15.0
-    withdraw_timeout: Annotated[
-        Seconds, Meta(description="How long the call that withdraws may take, at the stop.")
-    ] = 2.0
-    backoff_min: Annotated[
-        Timeout, Meta(description="Wait after the first call that failed; it doubles.")
-    ] = 2.0
-    backoff_max: Annotated[Timeout, Meta(description="Longest wait between two calls.")] = 30.0
-    start_jitter: Annotated[
-        Seconds, Meta(description="Longest wait before the first call; chosen by chance.")
-    ] = 0.0
-    token_file: Annotated[
-        NotEmpty | None, Meta(description="File of the token that calls carry; read when changed.")
-    ] = None
-    ca_file: Annotated[
-        NotEmpty | None, Meta(description="Certificates that the control plane is trusted by.")
-    ] = None
-    certfile: Annotated[
-        NotEmpty | None, Meta(description="Certificate that this instance shows, PEM.")
-    ] = None
-    keyfile: Annotated[NotEmpty | None, Meta(description="Its private key, PEM.")] = None
-    options: Annotated[
-        dict[str, Any], Meta(description="What the registrar of that name reads besides.")
-    ] = {}
-
-
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole configuration of one instance."""
 
@@ -516,6 +538,7 @@ def conflicts(settings: Settings) -> Iterator[tuple[str, str]]:
         except ValueError as exc:
             message = f"{exc}: write an address or a network, such as 10.0.0.0/8"
             yield "trusted_proxies", message
+    yield from registration_conflicts(settings.registration)
 
 
 def admin_host(address: str | None) -> str | None:
@@ -531,3 +554,37 @@ def _is_own(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def registration_conflicts(registration: RegistrationSettings) -> Iterator[tuple[str, str]]:
+    """Yield, as `conflicts` does, what is wrong with what is said of a registration."""
+    if registration.registrar == "linker" and not registration.url:
+        yield "registration.registrar", "linker needs the control plane's base URL: set url too"
+    if registration.registrar == "file" and not registration.options.get("path"):
+        yield "registration.registrar", "file needs the path of the file: set options.path too"
+    for name in ("url", "advertise"):
+        if (value := getattr(registration, name)) and (advice := _no_address(value)):
+            yield f"registration.{name}", advice
+    if registration.certfile and not registration.keyfile:
+        yield "registration.certfile", "a certificate needs its private key: set keyfile too"
+    if registration.keyfile and not registration.certfile:
+        yield "registration.keyfile", "a private key needs its certificate: set certfile too"
+    if registration.backoff_max < registration.backoff_min:
+        named = "min" if registration.backoff_min != RegistrationSettings().backoff_min else "max"
+        yield f"registration.backoff_{named}", "the longest wait is shorter than the first one"
+
+
+def _no_address(url: str) -> str:
+    """Say why nobody can be reached at ``url``; nothing if somebody may be."""
+    try:
+        parts = urlsplit(url)
+        told = parts.scheme in ("http", "https") and parts.hostname and parts.port != -1
+    except ValueError:
+        told = None
+    if not told or any(not c.isprintable() or c.isspace() for c in url):
+        return "is no URL: write it as http://host:port or https://host:port"
+    if parts.username is not None or parts.password is not None:
+        return "may hold no password, which would be logged: use token_file"
+    if parts.query or parts.fragment:
+        return "may have no ? and no #"
+    return ""
