@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -137,6 +138,55 @@ class AigesSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     c_len: Annotated[
         bool, Meta(description="Whether a result's `len` cuts its data, as the C++ loader does.")
     ] = False
+
+
+class MediaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What requests may name instead of holding it, and how much of it; nothing unless allowed."""
+
+    urls: Annotated[
+        bool, Meta(description='Whether media may be `{"url": ...}`, which the server fetches.')
+    ] = False
+    allow_networks: Annotated[
+        tuple[NotEmpty, ...],
+        Meta(description="Addresses or networks that URLs may lead to beside public ones."),
+    ] = ()
+    ca_file: Annotated[
+        NotEmpty | None,
+        Meta(description="Certificates, PEM, of authorities trusted beside the system's."),
+    ] = None
+    roots: Annotated[
+        tuple[NotEmpty, ...],
+        Meta(description='Folders of the files that media may be: `{"path": ...}`.'),
+    ] = ()
+    mmap: Annotated[
+        bool,
+        Meta(
+            description='Whether media may be parts of those files: `{"mmap": {"path", "position", '
+            '"size", "height", "width"}}`.'
+        ),
+    ] = False
+    max_bytes: Annotated[
+        Bytes, Meta(description="Most bytes of what one URL, path or part of a file leads to.")
+    ] = 20 * MiB
+    max_references: Annotated[
+        Count, Meta(description="Most URLs, paths and parts of files of one input.")
+    ] = 16
+    timeout: Annotated[Timeout, Meta(description="How long fetching one URL may take.")] = 10.0
+    connect_timeout: Annotated[
+        Timeout, Meta(description="How long one address of a URL may take to accept.")
+    ] = 2.0
+    max_redirects: Annotated[
+        int, Meta(ge=0, le=20, description="Most redirects that a URL may have.")
+    ] = 3
+    max_pixels: Annotated[
+        Count, Meta(description="Most pixels of a picture, however it is sent.")
+    ] = 40_000_000
+    max_list_pixels: Annotated[
+        Count, Meta(description="Most pixels of all pictures of one list together.")
+    ] = 160_000_000
+    max_frames: Annotated[
+        Count, Meta(description="Most frames of a picture, of which the first is taken.")
+    ] = 1
 
 
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -339,6 +389,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         ),
     ] = {}
     aiges: AigesSettings = AigesSettings()
+    media: MediaSettings = MediaSettings()
     models: dict[ModelName, ModelSettings] = {}
 
 
@@ -350,9 +401,18 @@ def conflicts(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "keyfile", "a private key needs its certificate: set certfile too"
     if settings.cors.credentials and "*" in settings.cors.origins:
         yield "cors.credentials", "not for origin *: list the origins that may send credentials"
-    for network in settings.trusted_proxies:
+    yield from _no_networks("trusted_proxies", settings.trusted_proxies)
+    yield from _no_networks("media.allow_networks", settings.media.allow_networks)
+    for root in settings.media.roots:
+        if root != os.path.normpath(root) or not root.startswith("/") or root in ("/", "//"):
+            yield "media.roots", f"{root}: write a folder's absolute path, not the whole system's"
+    if settings.media.mmap and not settings.media.roots:
+        yield "media.mmap", "parts of files need folders to be in: set media.roots too"
+
+
+def _no_networks(path: str, networks: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for network in networks:
         try:
             ipaddress.ip_network(network)
         except ValueError as exc:
-            message = f"{exc}: write an address or a network, such as 10.0.0.0/8"
-            yield "trusted_proxies", message
+            yield path, f"{exc}: write an address or a network, such as 10.0.0.0/8"
