@@ -14,6 +14,7 @@ NO_MAGICLINKS, NO_SYMLINKS, BENEATH = 0x02, 0x04, 0x08
 
 # A FIFO would wait for its writer, and a terminal become ours.
 FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 ABSENT = (errno.ENOSYS, errno.EPERM)
 """What an older kernel says of the call, or a sandbox that does not know it."""
 
@@ -63,7 +64,7 @@ def walk_beneath(folder: int, parts: Sequence[bytes]) -> int:
     here = os.dup(folder)
     try:
         for each in folders:
-            inner = os.open(each, FLAGS | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
+            inner = os.open(each, FOLDER, dir_fd=here)
             os.close(here)
             here = inner
         return os.open(name, FLAGS | os.O_NOFOLLOW, dir_fd=here)

@@ -38,14 +38,16 @@ class Folders:
             TooLarge: it has more than ``most`` bytes.
         """
         with self._opened(path) as (fd, size):
-            return _read(fd, 0, size, most)
+            _check(size, most)
+            return _read(fd, 0, size)
 
     def read_part(self, path: str, position: int, size: int, most: int) -> memoryview:
         """Return ``size`` bytes of a file, from ``position``; raises as `read` does."""
+        _check(size, most)
         with self._opened(path) as (fd, whole):
             if position + size > whole:
                 raise SourceRefused(SHORT)
-            return _read(fd, position, size, most)
+            return _read(fd, position, size)
 
     @contextmanager
     def _opened(self, path: str) -> Iterator[tuple[int, int]]:
@@ -86,9 +88,12 @@ class Folders:
             os.close(folder)
 
 
-def _read(fd: int, position: int, size: int, most: int) -> memoryview:
+def _check(size: int, most: int) -> None:
     if size > most:
         raise TooLarge(f"what the path leads to is too large; expected at most {most} bytes")
+
+
+def _read(fd: int, position: int, size: int) -> memoryview:
     body = bytearray(size)
     rest = memoryview(body)
     while rest:
