@@ -93,7 +93,9 @@ class Input:
             AtomError: one is at fault, or cannot be opened; the error says which.
         """
         if type(found) is Later:
-            return self._read([(self.path, found)])[0]
+            if isinstance(found.found, dict):
+                return self._read([(self.path, found)])[0]
+            return self._told(self._reader.from_held, self.spec, found)
         waiting = list(places(found, self.path)) if self.many and self.is_media else ()
         return filled(found, iter(self._read(waiting))) if waiting else found
 
@@ -132,7 +134,7 @@ class Input:
             return self.fresh_default()
         if found is None:
             return None
-        if self.is_media:
+        if isinstance(found, dict):
             return self.settled(Later(found))
         return self._told(self._reader.from_packed, self.spec, found)
 

@@ -120,13 +120,17 @@ class Reader:
             ValueError: it is not such a field.
         """
         if not isinstance(spec, Tensor):
-            return self.from_held(spec, Later(found), self.sources.until(), self.pixels())
+            return self._inside(spec, found.toreadonly())
         if found.dtype != spec.dtype:
             raise ValueError(f"dtype {found.dtype[:40]!r}; expected {spec.dtype!r}")
         return view(spec, found.shape, found.data)
 
-    def from_held(self, spec: Spec, later: Later, until: float, pixels: Pixels) -> Any:
+    def from_held(
+        self, spec: Spec, later: Later, until: float = 0, pixels: Pixels | None = None
+    ) -> Any:
         """Read what a document holds of a medium: text, bytes, or an object that names it.
+
+        ``until`` is when what has to be opened must be there.
 
         Raises:
             ValueError: it is not such a medium.
@@ -136,7 +140,7 @@ class Reader:
         if isinstance(found, dict):
             opened = self.sources.open(found, until)
             if opened.shape is not None:
-                return self._raw_picture(spec, opened.data, opened.shape, pixels)
+                return self._raw_picture(spec, opened.data, opened.shape, pixels or self.pixels())
             return self._inside(spec, opened.data, pixels)
         if isinstance(found, str):
             return self._inside(spec, memoryview(from_base64(found)), pixels)
@@ -150,9 +154,9 @@ class Reader:
             return Later(found)
         if is_reference(found):
             raise ValueError("expected base64: only an input itself, or a list, may name its media")
-        return self.from_held(marker.spec, Later(found), 0, self.pixels())
+        return self.from_held(marker.spec, Later(found))
 
-    def _inside(self, spec: Spec, data: memoryview, pixels: Pixels) -> Any:
+    def _inside(self, spec: Spec, data: memoryview, pixels: Pixels | None = None) -> Any:
         """Read bytes within a document, whose own type is right whatever they are."""
         try:
             return self.from_bytes(spec, data, pixels=pixels)

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from atomserve.errors import SourceRefused
 from atomserve.media.deadlines import until_of
 from atomserve.media.encoded import from_base64
-from atomserve.media.fetching import Fetcher
 from atomserve.media.files import Folders
-from atomserve.media.resolving import Lookup
 from atomserve.settings import MediaSettings
+
+if TYPE_CHECKING:
+    from atomserve.media.fetching import Fetcher
 
 FORMS = ("base64", "url", "path", "mmap")
 CHANNELS = 3
+
+Lookup = Callable[..., list[tuple[Any, ...]]]
+"""Called like `socket.getaddrinfo`."""
 
 
 class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,8 +63,14 @@ class Sources:
         self, settings: MediaSettings | None = None, *, lookup: Lookup = socket.getaddrinfo
     ) -> None:
         self.settings = MediaSettings() if settings is None else settings
-        self._fetcher = Fetcher(self.settings, lookup)
+        self._lookup = lookup
         self._folders = Folders(self.settings.roots)
+
+    @cached_property
+    def _fetcher(self) -> Fetcher:
+        from atomserve.media.fetching import Fetcher
+
+        return Fetcher(self.settings, self._lookup)
 
     @property
     def allowed(self) -> tuple[str, ...]:
