@@ -23,6 +23,7 @@ from contracts import form_body, png
 from live import live
 from origins import Origin, origin, whole
 from PIL import Image as Pillow
+from structlog.testing import capture_logs
 
 from atomserve import Audio, AudioClip, Blob, Image, Text, Video, Wrapper
 from atomserve.backends.runner import Runner
@@ -32,7 +33,7 @@ from atomserve.codecs.sounds import encode_sound
 from atomserve.engine.jobs import Payload
 from atomserve.errors import AtomError, Invalid, SourceFailed, SourceRefused, TooLarge
 from atomserve.media.sources import Sources
-from atomserve.settings import MediaSettings
+from atomserve.settings import MediaSettings, Settings, conflicts
 from atomserve.signature import read_contract
 
 CLIP = AudioClip(np.linspace(-0.5, 0.5, 50, dtype=np.float32).reshape(1, 50), 8000)
@@ -485,6 +486,39 @@ def test_b13_a_damaged_jpeg_is_a_picture_or_refused_by_either_library() -> None:
         except (ValueError, AtomError):
             continue
         assert shape[2] == 3
+
+
+def test_the_cause_is_logged_and_not_told(server: Origin) -> None:
+    settings = MediaSettings(urls=True, allow_networks=("127.0.0.0/8",))
+    with capture_logs() as logs, pytest.raises(SourceFailed) as caught:
+        Sources(settings).bytes_of({"url": server.url("/missing?token=secret")})
+    assert caught.value.detail == "the URL's server answered with status 404"
+    with capture_logs() as more, pytest.raises(SourceRefused) as refused:
+        Sources(settings).bytes_of({"url": "http://user:secret@127.0.0.1/"})
+    assert "canonical" in refused.value.detail
+    assert [record["event"] for record in logs + more] == ["media.not_opened"] * 2
+    assert logs[0]["place"] == f"127.0.0.1:{server.port}"
+    assert "secret" not in str(logs + more)
+
+
+@pytest.mark.parametrize(
+    ("media", "wrong"),
+    [
+        ({"allow_networks": ["10.0.0.1/8"]}, "media.allow_networks"),
+        ({"allow_networks": ["example.org"]}, "media.allow_networks"),
+        ({"roots": ["data"]}, "media.roots"),
+        ({"roots": ["/"]}, "media.roots"),
+        ({"roots": ["/data/../etc"]}, "media.roots"),
+        ({"roots": ["/data/"]}, "media.roots"),
+        ({"mmap": True}, "media.mmap"),
+        ({"allow_networks": ["10.0.0.0/8", "::1"], "roots": ["/data"], "mmap": True}, None),
+    ],
+)
+def test_settings_that_would_open_another_place_are_refused(
+    media: dict[str, Any], wrong: str | None
+) -> None:
+    found = [path for path, _ in conflicts(msgspec.convert({"media": media}, Settings))]
+    assert found == ([] if wrong is None else [wrong])
 
 
 def test_the_settings_reach_the_workers(tmp_path: Path, server: Origin) -> None:

@@ -194,10 +194,13 @@ class Runner:
         Raises:
             AtomError: the request is at fault.
         """
+        token = current_context.set(job.context)  # it bounds what may have to be fetched
         try:
             return self._codec.request(self._codec.decode(job.payload))
         except BaseException as exc:
             raise self.failure(exc, [job.context.request_id]) from exc
+        finally:
+            current_context.reset(token)
 
     def answer_batch(self, argument: Any, contexts: Sequence[Context]) -> Sequence[Any]:
         """Call ``predict_batch`` once; raises as `BatchCalls.call` does."""

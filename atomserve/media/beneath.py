@@ -14,7 +14,9 @@ NO_MAGICLINKS, NO_SYMLINKS, BENEATH = 0x02, 0x04, 0x08
 
 # A FIFO would wait for its writer, and a terminal become ours.
 FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+ONLY_PATH = getattr(os, "O_PATH", os.O_RDONLY)
+"""A folder need not be readable for its files to be; only Linux knows this."""
+FOLDER = ONLY_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 ABSENT = (errno.ENOSYS, errno.EPERM)
 """What an older kernel says of the call, or a sandbox that does not know it."""
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from atomserve.errors import SourceRefused, TooLarge
-from atomserve.media.beneath import open_beneath
+from atomserve.media.beneath import ONLY_PATH, open_beneath
 
 REFUSED = (
     "this file may not be opened: expected the path of a regular file below a folder that this "
@@ -58,7 +58,7 @@ class Folders:
         try:
             found = os.fstat(fd)
             # Another name of a file may lie in a folder that is nobody's to read.
-            if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or not found.st_size:
+            if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1 or not found.st_size:
                 raise SourceRefused(REFUSED)
             yield fd, found.st_size
         finally:
@@ -81,7 +81,7 @@ class Folders:
         raise failure
 
     def _open_below(self, root: bytes, parts: list[bytes]) -> int:
-        folder = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        folder = os.open(root, ONLY_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             return self._opener(folder, parts)
         finally:

@@ -8,18 +8,24 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
+import structlog
 
-from atomserve.errors import SourceRefused
+from atomserve.errors import SourceFailed, SourceRefused, SourceTimeout
 from atomserve.media.deadlines import until_of
 from atomserve.media.encoded import from_base64
 from atomserve.media.files import Folders
+from atomserve.media.urls import read_url
 from atomserve.settings import MediaSettings
 
 if TYPE_CHECKING:
     from atomserve.media.fetching import Fetcher
 
+log = structlog.get_logger("atomserve.media")
+
 FORMS = ("base64", "url", "path", "mmap")
 CHANNELS = 3
+SHOWN = 200
+"""Characters of a path that are logged."""
 
 Lookup = Callable[..., list[tuple[Any, ...]]]
 """Called like `socket.getaddrinfo`."""
@@ -98,11 +104,15 @@ class Sources:
             forms = " or ".join(("base64", *self.allowed))
             raise SourceRefused(f"this server opens no {form} of a request; expected {forms}")
         try:
-            if form == "mmap":
-                return self._part(msgspec.convert(reference[form], Part))
-            return self._whole(form, msgspec.convert(reference[form], str), until)
+            found: Any = msgspec.convert(reference[form], Part if form == "mmap" else str)
         except msgspec.ValidationError as exc:
             raise ValueError(f"{form}: {exc}") from None
+        try:
+            return self._part(found) if isinstance(found, Part) else self._whole(form, found, until)
+        except (SourceRefused, SourceFailed, SourceTimeout) as exc:
+            # The client is told nothing of this.
+            log.info("media.not_opened", form=form, place=_shown(form, found), cause=_cause(exc))
+            raise
 
     def _whole(self, form: str, place: str, until: float) -> Opened:
         if form == "base64":
@@ -127,3 +137,18 @@ class Sources:
         most = self.settings.max_pixels * CHANNELS
         data = self._folders.read_part(part.path, part.position, part.size, most)
         return Opened(data, (height, width))
+
+
+def _shown(form: str, found: Any) -> str:
+    """Return what is logged of a place: of a URL its host, since the rest may hold secrets."""
+    if form != "url":
+        return str(found.path if isinstance(found, Part) else found)[:SHOWN]
+    try:
+        return read_url(found).authority
+    except ValueError:
+        return ""
+
+
+def _cause(error: Exception) -> str:
+    cause = error.__cause__
+    return type(error).__name__ if cause is None else f"{type(cause).__name__}: {cause}"[:SHOWN]
