@@ -27,9 +27,15 @@ from structlog.testing import capture_logs
 
 from atomserve import Audio, AudioClip, Blob, Image, Text, Video, Wrapper
 from atomserve.backends.runner import Runner
+from atomserve.codecs.athena.service import Service
 from atomserve.codecs.codec import Codec
 from atomserve.codecs.pictures import Pixels, decode_picture, encode_picture
 from atomserve.codecs.sounds import encode_sound
+from atomserve.compat.aiges.asked import Reader
+from atomserve.compat.aiges.contract import describe
+from atomserve.compat.aiges.declared import declared
+from atomserve.compat.aiges.parameters import Parameters
+from atomserve.compat.aiges.shim.aiges.sdk import ImageBodyField
 from atomserve.engine.jobs import Payload
 from atomserve.errors import AtomError, Invalid, SourceFailed, SourceRefused, TooLarge
 from atomserve.media.sources import Sources
@@ -486,6 +492,21 @@ def test_b13_a_damaged_jpeg_is_a_picture_or_refused_by_either_library() -> None:
         except (ValueError, AtomError):
             continue
         assert shape[2] == 3
+
+
+def test_the_data_of_an_aiges_wrapper_may_be_named(root: Path) -> None:
+    class Request:
+        input1 = ImageBodyField(key="image", path="")
+
+    class Shows:
+        serviceId = "shows"
+        requestCls = Request()
+
+    described = describe(declared(Shows, name="shows"), "shows", once=True, stream=False)
+    sources = Sources(MediaSettings(roots=(str(root),)))
+    reader = Reader(described, Service(path="/"), Parameters([], "off"), sources)
+    found = reader.once(Payload(body=b'{"image": {"path": "picture"}}'))
+    assert [bytes(node.get_data()) for node in found.request.list] == [color(7)]
 
 
 def test_the_cause_is_logged_and_not_told(server: Origin) -> None:
