@@ -166,12 +166,13 @@ class Overloaded(AtomError):
         error_id: str = "",
         headers: Sequence[tuple[bytes, bytes]] = (),
         limit: int | None = None,
+        remaining: int = 0,
     ) -> None:
         super().__init__(
             detail, errors=errors, retry_after=retry_after, error_id=error_id, headers=headers
         )
         self.limit = limit
-        self.remaining = 0
+        self.remaining = remaining
         self.reset = retry_after
 
 

@@ -49,8 +49,6 @@ async def serve_hypercorn(
 ) -> None:
     """Serve HTTP/1.1 and HTTP/2 (by prior knowledge, or by ALPN with TLS) on Hypercorn.
 
-    An upgrade to h2c is answered as well: Hypercorn has no switch for that.
-
     Give it a task of its own: on some versions of Python a cancellation count stays on the task.
     """
 
