@@ -29,7 +29,8 @@ from atomserve import Audio, AudioClip, Blob, Image, Text, Video, Wrapper
 from atomserve.backends.runner import Runner
 from atomserve.codecs.athena.service import Service
 from atomserve.codecs.codec import Codec
-from atomserve.codecs.pictures import Pixels, decode_picture, encode_picture
+from atomserve.codecs.pictures import decode_picture, encode_picture
+from atomserve.codecs.pixels import Pixels
 from atomserve.codecs.sounds import encode_sound
 from atomserve.compat.aiges.asked import Reader
 from atomserve.compat.aiges.contract import describe
@@ -412,7 +413,8 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 
 
 def test_b12_a_list_of_large_pictures_is_refused_before_the_memory_is_there() -> None:
-    codec = Codec(read_contract(Many), Sources(MediaSettings(max_list_pixels=3_000_000)))
+    settings = MediaSettings(max_pixels=1_000_000, max_list_pixels=3_000_000)
+    codec = Codec(read_contract(Many), Sources(settings))
     image = b64encode(one_bit(1000, 1000)).decode()
     assert len(decoded(codec, images=[image] * 3)["images"]) == 3
     with pytest.raises(TooLarge, match="more than 3000000 pixels together"):

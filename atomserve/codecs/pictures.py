@@ -5,12 +5,10 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from functools import cache
-from threading import Lock
 from types import ModuleType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.ImageFile import ImageFile
@@ -18,9 +16,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from atomserve.errors import TooLarge, UnsupportedMedia
-
-Array = NDArray[np.uint8]
+from atomserve.codecs.pixels import Array, Pixels
+from atomserve.errors import UnsupportedMedia
 
 ORIENTATION = 0x0112
 UPRIGHT: dict[int, Callable[[Array], Array]] = {
@@ -41,36 +38,6 @@ WRITERS: dict[str, dict[str, Any]] = {
     "image/jpeg": {"format": "JPEG", "quality": 90},
     "image/webp": {"format": "WEBP", "quality": 90},
 }
-
-
-class Pixels:
-    """Bounds on the pictures that are decoded for one request; any thread may claim."""
-
-    def __init__(
-        self, each: int = 40_000_000, together: int = 160_000_000, frames: int = 1
-    ) -> None:
-        self._each = each
-        self._together = together
-        self.frames = frames
-        self._claimed = 0
-        self._lock = Lock()
-
-    def check(self, width: int, height: int) -> None:
-        """Raise `TooLarge` for a picture that has too many by itself."""
-        if width * height > self._each:
-            raise TooLarge(f"a picture of {width} x {height} pixels; expected at most {self._each}")
-
-    def claim(self, width: int, height: int) -> None:
-        """Count a picture before its pixels are there; raises as `check`, or if all have too many.
-
-        Raises:
-            TooLarge: it is, or all are, over the bound.
-        """
-        self.check(width, height)
-        with self._lock:
-            self._claimed += width * height
-            if self._claimed > self._together:
-                raise TooLarge(f"pictures of more than {self._together} pixels together")
 
 
 def decode_picture(
@@ -177,19 +144,6 @@ def _turned(array: Array, picture: ImageFile | None) -> Array:
     orientation = None if picture is None else picture.getexif().get(ORIENTATION)
     if orientation in UPRIGHT:
         array = np.ascontiguousarray(UPRIGHT[orientation](array))
-    array.flags.writeable = False
-    return array
-
-
-def from_pixels(data: memoryview, height: int, width: int, pixels: Pixels) -> Array:
-    """Return raw pixels, each blue, green and red, as RGB of shape (height, width, 3), read-only.
-
-    Raises:
-        TooLarge: more than ``pixels`` allows.
-        ValueError: not as many bytes as that needs.
-    """
-    pixels.claim(width, height)
-    array = np.ascontiguousarray(np.frombuffer(data, np.uint8).reshape(height, width, 3)[..., ::-1])
     array.flags.writeable = False
     return array
 

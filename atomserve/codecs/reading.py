@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from atomserve.codecs.deferred import Later, LaterMarker
-from atomserve.codecs.pictures import Pixels, decode_picture, from_pixels
+from atomserve.codecs.pictures import decode_picture
+from atomserve.codecs.pixels import Pixels, from_pixels
 from atomserve.codecs.sounds import decode_sound
 from atomserve.codecs.tensors import from_nested, from_npy, from_raw, view
 from atomserve.errors import UnsupportedMedia

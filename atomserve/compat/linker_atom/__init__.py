@@ -1,1 +1,1 @@
-"""Services written for linker_atom: the modules that they import, and what these are made of."""
+"""What services that were written for linker_atom need to run unchanged."""

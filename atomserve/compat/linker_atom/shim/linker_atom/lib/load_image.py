@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from atomserve.codecs.pictures import Pixels, decode_picture, from_pixels
+from atomserve.codecs.pictures import decode_picture
+from atomserve.codecs.pixels import Pixels, from_pixels
 from atomserve.compat.linker_atom.shim.linker_atom.lib.exception import VqlError
 from atomserve.compat.linker_atom.sources import in_use
 from atomserve.errors import AtomError, SourceFailed, SourceTimeout, TooLarge, UnsupportedMedia
