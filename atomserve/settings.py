@@ -182,7 +182,8 @@ class MediaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         Count, Meta(description="Most pixels of a picture, however it is sent.")
     ] = 40_000_000
     max_list_pixels: Annotated[
-        Count, Meta(description="Most pixels of all pictures of one list together; never fewer than of one.")
+        Count,
+        Meta(description="Most pixels of a list's pictures together, never fewer than of one."),
     ] = 160_000_000
     max_frames: Annotated[
         Count, Meta(description="Most frames of a picture, of which the first is taken.")
