@@ -481,6 +481,22 @@ def test_a_jpeg_is_what_pillow_makes_of_it(mode: str, options: dict[str, Any]) -
         assert np.abs(found - expected).max() <= 2
 
 
+def test_without_the_extra_a_jpeg_is_the_same_picture(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    photograph(3).save(path, "JPEG")
+    code = """
+import sys
+sys.modules["simplejpeg"] = None
+from atomserve.codecs.pictures import decode_picture
+sys.stdout.buffer.write(decode_picture(memoryview(open(sys.argv[1], "rb").read())).tobytes())
+"""
+    root = Path(__file__).parent.parent
+    command = [sys.executable, "-c", code, str(path)]
+    found = subprocess.run(command, cwd=root, check=True, capture_output=True).stdout
+    plain = np.frombuffer(found, np.uint8).reshape(47, 61, 3).astype(int)
+    assert np.abs(plain - decode_picture(memoryview(path.read_bytes()))).max() <= 2
+
+
 def test_b13_a_damaged_jpeg_is_a_picture_or_refused_by_either_library() -> None:
     out = io.BytesIO()
     photograph(1).save(out, "JPEG")
