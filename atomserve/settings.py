@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Iterator
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -254,6 +251,56 @@ class RegistrationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     options: Annotated[
         dict[str, Any], Meta(description="What the registrar of that name reads besides.")
     ] = {}
+
+
+class MediaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What requests may name instead of holding it, and how much of it; nothing unless allowed."""
+
+    urls: Annotated[
+        bool, Meta(description='Whether media may be `{"url": ...}`, which the server fetches.')
+    ] = False
+    allow_networks: Annotated[
+        tuple[NotEmpty, ...],
+        Meta(description="Addresses or networks that URLs may lead to beside public ones."),
+    ] = ()
+    ca_file: Annotated[
+        NotEmpty | None,
+        Meta(description="Certificates, PEM, of authorities trusted beside the system's."),
+    ] = None
+    roots: Annotated[
+        tuple[NotEmpty, ...],
+        Meta(description='Folders of the files that media may be: `{"path": ...}`.'),
+    ] = ()
+    mmap: Annotated[
+        bool,
+        Meta(
+            description='Whether media may be parts of those files: `{"mmap": {"path", "position", '
+            '"size", "height", "width"}}`.'
+        ),
+    ] = False
+    max_bytes: Annotated[
+        Bytes, Meta(description="Most bytes of what one URL, path or part of a file leads to.")
+    ] = 20 * MiB
+    max_references: Annotated[
+        Count, Meta(description="Most URLs, paths and parts of files of one input.")
+    ] = 16
+    timeout: Annotated[Timeout, Meta(description="How long fetching one URL may take.")] = 10.0
+    connect_timeout: Annotated[
+        Timeout, Meta(description="How long one address of a URL may take to accept.")
+    ] = 2.0
+    max_redirects: Annotated[
+        int, Meta(ge=0, le=20, description="Most redirects that a URL may have.")
+    ] = 3
+    max_pixels: Annotated[
+        Count, Meta(description="Most pixels of a picture, however it is sent.")
+    ] = 40_000_000
+    max_list_pixels: Annotated[
+        Count,
+        Meta(description="Most pixels of a list's pictures together, never fewer than of one."),
+    ] = 160_000_000
+    max_frames: Annotated[
+        Count, Meta(description="Most frames of a picture, of which the first is taken.")
+    ] = 1
 
 
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -514,77 +561,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     skywalking: SkyWalkingSettings = SkyWalkingSettings()
     registration: RegistrationSettings = RegistrationSettings()
     linker: LinkerSettings = LinkerSettings()
+    media: MediaSettings = MediaSettings()
     models: dict[ModelName, ModelSettings] = {}
 
 
 TELEMETRY = ("logs", "skywalking")
 """Sections in which a wrong value is passed over with a warning: serving matters more."""
-
-
-def conflicts(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Yield what no single value shows to be wrong: the setting's path, and what to do."""
-    if settings.certfile and not settings.keyfile:
-        yield "certfile", "a certificate needs its private key: set keyfile too"
-    if settings.keyfile and not settings.certfile:
-        yield "keyfile", "a private key needs its certificate: set certfile too"
-    if settings.cors.credentials and "*" in settings.cors.origins:
-        yield "cors.credentials", "not for origin *: list the origins that may send credentials"
-    host = admin_host(settings.admin)
-    if host is not None and not settings.admin_hosts and not _is_own(host):
-        yield "admin", f"other machines reach {host}: list the names to ask by in admin_hosts"
-    for network in settings.trusted_proxies:
-        try:
-            ipaddress.ip_network(network)
-        except ValueError as exc:
-            message = f"{exc}: write an address or a network, such as 10.0.0.0/8"
-            yield "trusted_proxies", message
-    yield from registration_conflicts(settings.registration)
-
-
-def admin_host(address: str | None) -> str | None:
-    """Return the host of ``address``, if it is not a unix socket's."""
-    if address is None or address.startswith("unix:"):
-        return None
-    return address.rpartition(":")[0].strip("[]")
-
-
-def _is_own(host: str) -> bool:
-    """Say whether nobody but this machine reaches ``host``."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def registration_conflicts(registration: RegistrationSettings) -> Iterator[tuple[str, str]]:
-    """Yield, as `conflicts` does, what is wrong with what is said of a registration."""
-    if registration.registrar == "linker" and not registration.url:
-        yield "registration.registrar", "linker needs the control plane's base URL: set url too"
-    if registration.registrar == "file" and not registration.options.get("path"):
-        yield "registration.registrar", "file needs the path of the file: set options.path too"
-    for name in ("url", "advertise"):
-        if (value := getattr(registration, name)) and (advice := _no_address(value)):
-            yield f"registration.{name}", advice
-    if registration.certfile and not registration.keyfile:
-        yield "registration.certfile", "a certificate needs its private key: set keyfile too"
-    if registration.keyfile and not registration.certfile:
-        yield "registration.keyfile", "a private key needs its certificate: set certfile too"
-    if registration.backoff_max < registration.backoff_min:
-        named = "min" if registration.backoff_min != RegistrationSettings().backoff_min else "max"
-        yield f"registration.backoff_{named}", "the longest wait is shorter than the first one"
-
-
-def _no_address(url: str) -> str:
-    """Say why nobody can be reached at ``url``; nothing if somebody may be."""
-    try:
-        parts = urlsplit(url)
-        told = parts.scheme in ("http", "https") and parts.hostname and parts.port != -1
-    except ValueError:
-        told = None
-    if not told or any(not c.isprintable() or c.isspace() for c in url):
-        return "is no URL: write it as http://host:port or https://host:port"
-    if parts.username is not None or parts.password is not None:
-        return "may hold no password, which would be logged: use token_file"
-    if parts.query or parts.fragment:
-        return "may have no ? and no #"
-    return ""

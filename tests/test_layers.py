@@ -18,7 +18,7 @@ LAYERS = (
     "errors exits heap specs context wrapper units lifeline",
     "fields sealed",
     "settings schemas telemetry class_checks",
-    "signature plugins configuration guard",
+    "signature plugins configuration guard media",
     "loading engine",
     "codecs transport control registration",
     "backends",

@@ -6,10 +6,11 @@ import importlib
 from collections.abc import Callable
 from typing import Any, cast
 
+from atomserve.configuration.conflicts import registration_conflicts
 from atomserve.errors import AtomError, ConfigError
 from atomserve.plugins import installed
 from atomserve.registration.registrar import Registrar
-from atomserve.settings import RegistrationSettings, registration_conflicts
+from atomserve.settings import RegistrationSettings
 
 REGISTRARS = "atomserve.registrars"
 OWN = {
