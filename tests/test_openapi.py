@@ -416,7 +416,7 @@ def test_a_model_that_becomes_ready_joins_the_document() -> None:
 
 
 class Up:
-    started, ready, draining = True, True, False
+    started, ready, draining, registration = True, True, False, None
 
     def states(self) -> dict[str, tuple[str, str]]:
         return {"ocr": ("ready", "")}
