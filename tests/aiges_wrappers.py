@@ -10,7 +10,7 @@ try:
     from aiges_embed import ResponseData, Response, DataListCls, SessionCreateResponse, callback
 except:
     from aiges.dto import ResponseData, Response, DataListCls, SessionCreateResponse, callback
-from aiges.dto import callback_metric
+from aiges.dto import callback_metric, callback_trace
 from aiges.sdk import *
 from aiges.core.types import *
 
@@ -92,6 +92,7 @@ class Wrapper(WrapperBase):
             return piece(json.dumps(self.told))
         if text == b"count":
             callback_metric(usrTag, "tokens", 3)
+            callback_trace(usrTag, "stage", "counted")
         return piece(text.upper())
 
     def wrapperCreate(self, params, sid, persId=0):

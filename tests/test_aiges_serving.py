@@ -190,6 +190,17 @@ def test_what_the_guard_refuses_wears_the_same_dress(client: httpx2.Client) -> N
     assert answer.json()["header"]["code"] == 10000
 
 
+def test_a_handshake_that_the_guard_refuses_wears_the_same_dress(server: live.Live) -> None:
+    fields = {f"x-{n}": "y" for n in range(120)}
+    url = f"ws://127.0.0.1:{server.port}/v1/private/middle"
+    with pytest.raises(InvalidStatus) as refused, connect(url, additional_headers=fields):
+        pass
+    assert refused.value.response.status_code == 500
+    found = json.loads(refused.value.response.body or b"")
+    assert found["header"]["code"] == 10000
+    assert found["payload"] is None
+
+
 def test_another_method_is_refused_in_the_same_dress(client: httpx2.Client) -> None:
     answer = client.get("/v1/private/middle")
     assert answer.status_code == 500
@@ -207,11 +218,18 @@ def test_the_wrapper_gets_its_configuration_as_text(client: httpx2.Client) -> No
     assert json.loads(told(ask(client, "config"))) == {"size": "3"}
 
 
-def test_figures_that_the_wrapper_calls_back_are_logged(
+def test_figures_that_the_wrapper_calls_back_are_counted_and_logged(
     server: live.Live, client: httpx2.Client
 ) -> None:
-    sid = ask(client, "count").json()["header"]["sid"]
-    server.await_record("plugin.metric", sid=sid, key="tokens", count=3)
+    answer = client.post(
+        "/v1/private/middle", json=envelope("count"), headers={"X-Request-ID": "my-own"}
+    )
+    sid = answer.json()["header"]["sid"]
+    facts = {"sid": sid, "request_id": "my-own"}
+    server.await_record("plugin.metric", key="tokens", count=3, **facts)
+    server.await_record("plugin.trace", key="stage", value="counted", **facts)
+    series = 'atomserve_wrapper_counts_total{model="middle",key="tokens"} 3'
+    assert series in client.get("/metrics").text.splitlines()
 
 
 @pytest.mark.parametrize("model", ["middle", "old", "new", "later"])

@@ -240,6 +240,7 @@ class Worker:
             requests=self._served,
             busy=self._slot.busy,
             answer_bytes=sum(caller.answer_bytes for caller in self._desk.callers),
+            families=self._runner.counted(),
         )
         return msgspec.Raw(msgspec.json.encode(document))
 

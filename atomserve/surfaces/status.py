@@ -64,8 +64,8 @@ class Whole:
             api_processes=[_api(api, alone=report is None) for api in apis],
             models=_models(apis, {} if report is None else report.models),
         )
-        departed = [] if report is None else report.departed
-        return status, merge([departed, *(document.families for document in documents)])
+        others = [] if report is None else [report.departed, report.workers]
+        return status, merge([*others, *(document.families for document in documents)])
 
     def hear(self, number: int, document: msgspec.Raw) -> None:
         """Take the supervisor's answer."""

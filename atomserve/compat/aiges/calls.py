@@ -15,6 +15,7 @@ from atomserve.codecs.athena.nodes import Node
 from atomserve.compat.aiges.answers import pieces_of, response_of
 from atomserve.compat.aiges.asked import Asked
 from atomserve.compat.aiges.binding import Bound
+from atomserve.compat.aiges.figures import Figures
 from atomserve.compat.aiges.routing import ROUTES
 from atomserve.context import current_context
 from atomserve.errors import Abandoned, AtomError, BadAnswer, DeadlineExceeded, PluginFailed
@@ -37,9 +38,11 @@ class Calls:
         *,
         asynchronous: bool | None = None,
         c_len: bool = False,
+        figures: Figures | None = None,
     ) -> None:
         self.bound = bound
         self.model = model
+        self.figures = Figures(model) if figures is None else figures
         wanted = asynchronous or not bound.has("once")
         self._by_callback = wanted and bound.has("once_async")
         self.reads = bound.has("read") and asynchronous is not True
@@ -127,20 +130,27 @@ class Calls:
             log.warning("plugin.refused", model=self.model, operation=operation, detail=text)
 
     def metric(self, sid: str) -> Callable[[str, int], None]:
-        """Return what notes a session's figures."""
+        """Return what counts a session's figures."""
+        facts = self._facts(sid)
 
         def note(key: str, count: int) -> None:
-            log.info("plugin.metric", model=self.model, sid=sid, key=key, count=count)
+            self.figures.add(key, count)
+            log.info("plugin.metric", **facts, key=key, count=count)
 
         return note
 
     def trace(self, sid: str) -> Callable[[str, str], None]:
         """Return what notes a session's events."""
+        facts = self._facts(sid)
 
         def note(key: str, value: str) -> None:
-            log.info("plugin.trace", model=self.model, sid=sid, key=key, value=value)
+            log.info("plugin.trace", **facts, key=key, value=value)
 
         return note
+
+    def _facts(self, sid: str) -> dict[str, str]:
+        """Say whose figures and events they are: threads that call back know no request."""
+        return {"model": self.model, "sid": sid, "request_id": _request_id()}
 
     def _failed(self, operation: Operation, exc: BaseException) -> WrapperRefused:
         text = self.bound.error_text(EXCEPTION) or PluginFailed().title
@@ -154,10 +164,13 @@ class Calls:
 
     def _log(self, event: str, **facts: Any) -> str:
         error_id = secrets.token_hex(8)
-        context = current_context.get(None)
-        request_id = "" if context is None else context.request_id
-        log.error(event, model=self.model, error_id=error_id, request_id=request_id, **facts)
+        log.error(event, model=self.model, error_id=error_id, request_id=_request_id(), **facts)
         return error_id
+
+
+def _request_id() -> str:
+    context = current_context.get(None)
+    return "" if context is None else context.request_id
 
 
 def _nobody(_: Any) -> bool:

@@ -21,8 +21,10 @@ from atomserve.compat.aiges.asked import Reader
 from atomserve.compat.aiges.calls import Calls
 from atomserve.compat.aiges.contract import Described
 from atomserve.compat.aiges.conversation import Conversation
+from atomserve.compat.aiges.figures import Figures
 from atomserve.compat.aiges.loader import Loaded
 from atomserve.compat.aiges.parameters import Parameters
+from atomserve.compat.aiges.routing import ROUTES
 from atomserve.compat.aiges.sessions import SessionManager
 from atomserve.context import current_context
 from atomserve.engine.jobs import Answer, AnswerForm, Payload
@@ -30,6 +32,7 @@ from atomserve.errors import AtomError, BadAnswer, NotReady, PluginError, Plugin
 from atomserve.settings import AigesSettings
 from atomserve.signature import Signature
 from atomserve.surfaces.athena.talks import UNTOLD, distinct
+from atomserve.telemetry.counters import Snapshot
 from atomserve.wrapper import Example
 
 log = structlog.get_logger("atomserve.aiges")
@@ -63,6 +66,7 @@ class AigesRunner:
         self._answers = Answers(described.contract.output)
         self._expected = service.expected("raw")
         self._calls: Calls | None = None
+        self._figures = Figures(model)
         dialects = {DIALECT: msgspec.to_builtins(service)}
         self.signature: Signature = msgspec.structs.replace(
             described.contract.signature, dialects=dialects
@@ -76,6 +80,7 @@ class AigesRunner:
         """
         for key in self._loaded.config.unknown:
             log.warning("config.unknown", model=self.model, file="aiges.toml", key=key)
+        ROUTES.unclaimed = self._figures.add
         try:
             bound = self._loaded.make()
             code = bound.init(dict(self._config))
@@ -93,6 +98,7 @@ class AigesRunner:
             self.model,
             asynchronous=self._loaded.config.asynchronous,
             c_len=self._settings.c_len,
+            figures=self._figures,
         )
 
     def unload(self) -> None:
@@ -108,6 +114,10 @@ class AigesRunner:
     def examples(self, wait: Callable[[Any], Any] = lambda answer: answer) -> Iterable[Example]:
         """Run nothing: an AIGES wrapper has no examples."""
         return ()
+
+    def counted(self) -> list[Snapshot]:
+        """Return the wrapper's own figures."""
+        return [self._figures.snapshot()]
 
     def answer(self, payload: Payload) -> Answer:
         """Answer one request; raises as `Servable.answer` does."""
