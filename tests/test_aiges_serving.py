@@ -14,6 +14,8 @@ import httpx2
 import live
 import pytest
 from aiges_wrappers import MIDDLE, OLD
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import OpenAPIV31SpecValidator
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -300,6 +302,29 @@ def test_a_native_failure_is_a_problem_with_the_users_code(client: httpx2.Client
     problem = answer.json()
     assert problem["code"] == "wrapper_refused"
     assert problem["errors"] == [{"path": "exec", "message": "7"}]
+
+
+def test_the_documented_request_is_answered_as_documented(client: httpx2.Client) -> None:
+    document = client.get("/openapi.json").json()
+    OpenAPIV31SpecValidator(document).validate()
+    item = document["paths"]["/v1/private/middle"]
+    assert item["get"]["responses"].keys() >= {"101", "500"}
+    body = item["post"]["requestBody"]["content"]["application/json"]
+    example = body["examples"]["example"]["value"]
+    answer = client.post("/v1/private/middle", json=example)
+    assert told(answer) == "HELLO"
+    failed = client.post("/v1/private/middle", json=envelope("code"))
+    for said, schema in (
+        (example, body["schema"]),
+        (answer.json(), documented(item["post"], "200")),
+        (failed.json(), documented(item["post"], "500")),
+    ):
+        Draft202012Validator({**schema, "components": document["components"]}).validate(said)
+
+
+def documented(operation: Any, status: str) -> dict[str, Any]:
+    schema: dict[str, Any] = operation["responses"][status]["content"]["application/json"]["schema"]
+    return schema
 
 
 def test_a_wrapper_without_fields_takes_any_payload(client: httpx2.Client) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -14,6 +14,17 @@ DIALECT = "athena"
 """The protocol's name among a signature's dialects."""
 
 Statuses = Literal["compatible", "native"]
+
+
+class Envelopes(msgspec.Struct, frozen=True):
+    """What a model's requests and answers are, for whoever describes the server."""
+
+    request: dict[str, Any] = {}
+    """JSON Schema; empty: anything."""
+    answer: dict[str, Any] = {}
+    """JSON Schema of a single request's answer."""
+    example: dict[str, Any] = {}
+    """A request to try; empty: there is none."""
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +51,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds of silence after which a WebSocket is closed."""
     session_timeout: float = 180.0
     """Seconds that a session may take."""
+    envelopes: Envelopes = Envelopes()
 
     @property
     def compatible(self) -> bool:

@@ -14,6 +14,7 @@ from atomserve.codecs.athena.service import Service
 from atomserve.compat.aiges.configuration import texts
 from atomserve.compat.aiges.contract import describe
 from atomserve.compat.aiges.declared import key_of
+from atomserve.compat.aiges.envelopes import envelopes_of
 from atomserve.compat.aiges.generations import inherited
 from atomserve.compat.aiges.loader import Loaded, loaded
 from atomserve.compat.aiges.runtime import AigesRunner
@@ -98,6 +99,7 @@ def service_of(
         header_pass=config.header_pass,
         read_timeout=config.read_timeout or READ_TIMEOUT,
         session_timeout=config.session_timeout or SESSION_TIMEOUT,
+        envelopes=envelopes_of(declared, settings),
     )
 
 
