@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from atomserve.backends.local import ThreadBackend
 from atomserve.backends.prepared import Prepared, prepare
 from atomserve.backends.processes import ProcessBackend
-from atomserve.codecs.athena.service import DIALECT, Service
+from atomserve.codecs.athena.service import DIALECT, ROOT, Service
 from atomserve.engine.backend import Backend
 from atomserve.engine.engine import Engine, Watcher
 from atomserve.engine.models import Model
@@ -32,7 +32,7 @@ from atomserve.plugins import Source, by_name, check_tables
 from atomserve.settings import Cors, Settings
 from atomserve.signature import Signature
 from atomserve.surfaces import docs, health, metrics, native, openapi, status
-from atomserve.surfaces.athena.endpoint import AthenaEndpoint
+from atomserve.surfaces.athena.endpoint import AthenaEndpoint, nowhere
 from atomserve.surfaces.athena.keys import read_keys
 from atomserve.surfaces.athena.sockets import Sockets
 from atomserve.surfaces.requests import Entry
@@ -97,6 +97,7 @@ class App:
         self._whole = status.Whole(self.engine, registry, lambda: self.in_flight)
         self._endpoints: dict[str, ASGIApp] = {}
         self._refusals: dict[str, Refusal] = {}
+        self._services = f"{settings.prefix}{ROOT}"
         self._sockets = Sockets(
             origins=settings.cors.origins,
             largest=settings.limits.body,
@@ -160,6 +161,8 @@ class App:
         endpoint = self._endpoints.get(scope["path"]) if scope["type"] != "lifespan" else None
         if endpoint is not None:
             return await endpoint(scope, receive, send)
+        if self._refusals and scope.get("path", "").startswith(self._services):
+            return await nowhere(scope, receive, send)
         if scope["type"] == "websocket":
             raise NotFound(f"no WebSocket is served under {scope['path']!r}")
         scope["app"] = self  # Starlette's routes raise only inside of an application.

@@ -116,6 +116,14 @@ class Wrapper(WrapperBase):
             return 9
         if node.data == b"silent":
             return 0
+        if node.data.startswith((b"words", b"no number", b"blank")):
+            result = piece(node.data, None if node.data == b"no number" else "end")
+            if node.data == b"words as text":
+                result.list[0].type, result.list[0].status = "text", "2"
+            if node.data == b"blank end":
+                result.list[0].key, result.list[0].data, result.list[0].status = "", b"", 2
+            callback(result, sid)
+            return 0
         if node.data == b"error":
             callback(Response().response_err(5), sid)
             return 0

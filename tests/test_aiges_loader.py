@@ -410,6 +410,12 @@ def test_a_wrong_aiges_toml_is_one_line(tmp_path: Path, text: str) -> None:
         read_config(path)
 
 
+def test_an_aiges_toml_may_begin_with_a_mark_of_its_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "aiges.toml"
+    path.write_text("[wrapper]\na = 1\n", encoding="utf-8-sig")
+    assert read_config(path).wrapper == {"a": "1"}
+
+
 def test_a_missing_aiges_toml_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="none"):
         read_config(tmp_path / "none.toml")

@@ -203,6 +203,17 @@ def test_a_handshake_that_the_guard_refuses_wears_the_same_dress(server: live.Li
     assert found["payload"] is None
 
 
+def test_a_service_that_is_not_there_is_told_to_its_clients(
+    server: live.Live, client: httpx2.Client
+) -> None:
+    answer = client.post("/v1/private/nobody", json=envelope("x"))
+    assert answer.status_code == 404
+    assert answer.json()["header"]["code"] == 10404
+    with pytest.raises(InvalidStatus) as refused, open_socket(server, "nobody"):
+        pass
+    assert json.loads(refused.value.response.body or b"")["header"]["code"] == 10404
+
+
 def test_another_method_is_refused_in_the_same_dress(client: httpx2.Client) -> None:
     answer = client.get("/v1/private/middle")
     assert answer.status_code == 500
@@ -376,6 +387,29 @@ def test_a_stream_is_acknowledged_ordered_and_destroyed_once(server: live.Live, 
             assert base64.b64decode(block["text"]) == text.upper().encode()
             assert (block["seq"], block["status"]) == (number, status)
         destroyed(server, sid)
+
+
+@pytest.mark.parametrize("text", ["words", "words as text", "blank end"])
+def test_a_result_may_tell_its_numbers_as_text_and_its_end_without_data(
+    server: live.Live, text: str
+) -> None:
+    with open_socket(server) as socket:
+        say(socket, text, 0)
+        assert hear(socket)["header"]["status"] == 0
+        found = hear(socket)
+        while found["header"]["status"] != 2:
+            found = hear(socket)
+        assert found["header"]["code"] == 0
+
+
+def test_a_result_whose_numbers_are_none_is_an_error_frame(server: live.Live) -> None:
+    with open_socket(server) as socket:
+        say(socket, "no number", 0)
+        assert hear(socket)["header"]["status"] == 0
+        failed = hear(socket)
+        assert failed["header"]["code"] == 10106
+        assert "the status is None" in failed["header"]["message"]
+        destroyed(server, failed["header"]["sid"])
 
 
 def test_a_single_frame_session_is_closed_by_the_server(server: live.Live) -> None:

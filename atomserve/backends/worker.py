@@ -64,7 +64,8 @@ def main() -> NoReturn:
     _limit(resource.RLIMIT_CORE, 0)
     if configure.open_files is not None:
         _limit(resource.RLIMIT_NOFILE, configure.open_files)
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    # What a plugin prints must not fail its request, whatever the locale.
+    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     try:
         model, runner, options = prepare(configure)
         described = control.Described(model, tell(model, runner.signature), options)

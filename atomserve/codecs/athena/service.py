@@ -12,6 +12,8 @@ from atomserve.codecs.athena.requests import TextIn
 
 DIALECT = "athena"
 """The protocol's name among a signature's dialects."""
+ROOT = "/v1/private/"
+"""Where services are, unless they say otherwise."""
 
 Statuses = Literal["compatible", "native"]
 

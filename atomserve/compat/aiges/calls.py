@@ -12,13 +12,14 @@ import structlog
 from atomserve.codecs.athena.codes import Operation
 from atomserve.codecs.athena.errors import EXCEPTION, WrapperRefused
 from atomserve.codecs.athena.nodes import Node
-from atomserve.compat.aiges.answers import pieces_of, response_of
+from atomserve.compat.aiges.answers import ends, pieces_of, response_of
 from atomserve.compat.aiges.asked import Asked
 from atomserve.compat.aiges.binding import Bound
 from atomserve.compat.aiges.figures import Figures
 from atomserve.compat.aiges.routing import ROUTES
 from atomserve.context import current_context
 from atomserve.errors import Abandoned, AtomError, BadAnswer, DeadlineExceeded, PluginFailed
+from atomserve.surfaces.athena.talks import LAST
 
 T = TypeVar("T")
 
@@ -105,16 +106,22 @@ class Calls:
 
     def nodes(self, response: Any, operation: Operation) -> list[Node]:
         """Return what a result holds; raises where it is an error."""
+        return self.result(response, operation)[0]
+
+    def result(self, response: Any, operation: Operation) -> tuple[list[Node], bool]:
+        """Return what a result holds, and whether it is a stream's last, as `nodes` does."""
         try:
             response = response_of(response, operation)
             if response.error_code:
                 raise self.refusal(operation, response.error_code)
             found = pieces_of(response, warned=self._warned, c_len=self._c_len)
+            last = ends(response) or any(piece.status in LAST for piece in found)
         except BadAnswer as exc:
             raise self._bad(exc) from exc
         except (TypeError, ValueError, AttributeError) as exc:
             raise self._bad(BadAnswer(f"{operation}: {exc}")) from exc
-        return [Node(each.key, each.data, each.type, each.status, {}) for each in found]
+        nodes = [Node(each.key, each.data, each.type, each.status, {}) for each in found]
+        return nodes, last
 
     def quietly(
         self, operation: Operation, call: Callable[..., int], *args: Any, **more: Any

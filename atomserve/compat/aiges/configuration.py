@@ -83,7 +83,7 @@ def read_config(path: Path) -> AigesConfig:
     Raises `ConfigError` for one that cannot be read, or that has a list in ``[wrapper]``.
     """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as exc:
         raise ConfigError(f"{path}: {exc}") from exc
     try:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 from queue import Empty
 from typing import Any, NamedTuple, Protocol
 
-from atomserve.codecs.athena.nodes import BEGIN, CONTINUE, END, ONCE, Node
+from atomserve.codecs.athena.nodes import BEGIN, CONTINUE, END, Node
 from atomserve.codecs.athena.service import Said, Told
 from atomserve.compat.aiges.asked import Asked, data_list
 from atomserve.compat.aiges.calls import LOOK, Calls
@@ -21,7 +21,6 @@ QUICKEST, SLOWEST = 0.001, 0.05
 """Seconds between two reads of a wrapper's results: the longer there are none, the more."""
 MOST_UNREAD = 4096
 """Results that may wait for a client that reads more slowly than the wrapper writes."""
-LAST = (END, ONCE)
 
 
 class Mail(Protocol):
@@ -117,11 +116,11 @@ class Conversation:
                 item = self._read(thing)
                 self._write(item.request.nodes, last=item.last)
             elif isinstance(thing, _Result):
-                nodes = self._calls.nodes(thing.response, "callback")
+                nodes, last = self._calls.result(thing.response, "callback")
                 self._unread, self._reading = self._unread - 1, False
                 if nodes:
                     yield Told(nodes)
-                if _ends(nodes):
+                if last:
                     return
             elif isinstance(thing, PluginFailed):
                 raise thing
@@ -129,10 +128,10 @@ class Conversation:
                 return
             elif thing is None:
                 self._finish()
-            nodes = self._results()
+            nodes, last = self._results()
             if nodes:
                 yield Told(nodes)
-            if _ends(nodes):
+            if last:
                 return
 
     def _next(self) -> Any:
@@ -163,15 +162,15 @@ class Conversation:
             ends = [Node(key, b"", kind, END) for key, kind in self._inputs.items()]
             self._write(ends, last=True)
 
-    def _results(self) -> list[Node]:
-        """Read what the wrapper has, if it is time to."""
+    def _results(self) -> tuple[list[Node], bool]:
+        """Read what the wrapper has, if it is time to; say whether that is the last."""
         if not self._reading or time.monotonic() < self._next_read:
-            return []
+            return [], False
         response = self._calls.value("read", self._read_once)
-        nodes = [] if response is None else self._calls.nodes(response, "read")
+        nodes, last = ([], False) if response is None else self._calls.result(response, "read")
         self._pause = QUICKEST if nodes else min(self._pause * 2, SLOWEST)
         self._next_read = time.monotonic() + (0.0 if nodes else self._pause)
-        return nodes
+        return nodes, last
 
     def _read_once(self) -> Any:
         try:
@@ -179,10 +178,6 @@ class Conversation:
         except NotImplementedError:  # a method that is there for the look of it
             self._reading = False
             return None
-
-
-def _ends(nodes: list[Node]) -> bool:
-    return any(node.status in LAST for node in nodes)
 
 
 def _abandoned() -> bool:

@@ -10,7 +10,7 @@ import msgspec
 
 from atomserve.backends.prepared import Prepared
 from atomserve.codecs.athena.nodes import Accept
-from atomserve.codecs.athena.service import Service
+from atomserve.codecs.athena.service import ROOT, Service
 from atomserve.compat.aiges.configuration import texts
 from atomserve.compat.aiges.contract import describe
 from atomserve.compat.aiges.declared import key_of
@@ -31,7 +31,6 @@ MARGIN = 2.0
 """Seconds by which the surface, which can tell an Athena client more, ends a session earlier."""
 MOST_THREADS = 256
 """Of one copy; upstream's sample of 1000 licences is not meant as a number of threads."""
-ROUTE = "/v1/private/"
 
 _held = ExitStack()
 """What keeps the wrapper's names, module and folder in place until the process ends."""
@@ -88,7 +87,7 @@ def service_of(
         for field in declared.fields.accepts
     }
     return Service(
-        path=declared.path if name is None else f"{ROUTE}{name}",
+        path=declared.path if name is None else f"{ROOT}{name}",
         once=once,
         stream=stream,
         accepts=accepts,
