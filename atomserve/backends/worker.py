@@ -72,8 +72,9 @@ def main() -> NoReturn:
     except AtomError as exc:
         sock.sendall(control.frame(control.Fatal(str(exc), exits.CONFIG)))
         lifeline.leave(exits.CONFIG)
+    # Said before anything else runs: a plugin may end the process as it loads.
+    sock.sendall(control.frame(described))
     channel: control.Channel[control.Order] = control.Channel(sock, control.Order)
-    channel.post(described)
     anyio.run(Worker(model, runner, options, channel).run, backend_options=_fast_loop())
     raise AssertionError("unreachable")
 
