@@ -297,6 +297,22 @@ def test_what_is_served_all_the_same_is_told_and_no_failure(tmp_path: Path) -> N
     assert "rule 4: result: the data should be bytes, not str (served all the same)" in told
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("import sys; sys.exit(0)", "once: SystemExit: 0"),
+        ("import time; time.sleep(60)", "once: TimeoutError: has not come back within"),
+        ("import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)", "main thread"),
+    ],
+)
+def test_what_fails_or_hangs_when_it_is_served_fails_the_check(
+    tmp_path: Path, body: str, said: str
+) -> None:
+    write(tmp_path, once(body))
+    done = atomserve("check", "aiges:.", "--timeout", "0.5", cwd=tmp_path, code=1)
+    assert said in done.stderr
+
+
 def test_check_ends_though_the_wrappers_threads_do_not(tmp_path: Path) -> None:
     threads = "from threading import Event, Thread\n"
     tail = "    def wrapperInit(self, config): Thread(target=Event().wait, name='t').start()"
