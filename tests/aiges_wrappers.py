@@ -250,9 +250,17 @@ class Wrapper(WrapperBase):
             return 7
         if text == b"never":
             return 0
+        if text.startswith(b"words"):
+            threading.Thread(target=self.speak, args=(text.split(), sid)).start()
+            return 0
         result = Response().response_err(5) if text == b"error" else piece(text.upper())
         threading.Thread(target=callback, args=(result, sid)).start()
         return 0
+
+    def speak(self, words, sid):
+        for number, word in enumerate(words):
+            status = 2 if number == len(words) - 1 else min(number, 1)
+            callback(piece(word.upper() + b" ", status), sid)
 """
 )
 

@@ -258,6 +258,33 @@ def test_an_error_that_is_called_back_has_its_own_code(client: httpx2.Client) ->
     assert (header["code"], header["user_code"]) == (10910, 5)
 
 
+def test_a_result_that_is_called_back_in_pieces_is_whole(client: httpx2.Client) -> None:
+    answer = ask(client, "words one by one", model="later")
+    assert told(answer) == "WORDS ONE BY ONE "
+    assert answer.json()["payload"]["result"]["status"] == "3"
+    answer = client.post("/v1/models/later/predict", json={"payload": {"text": "words a b"}})
+    assert answer.json() == {"result": "WORDS A B "}
+
+
+def test_an_asynchronous_wrapper_is_heard_piece_by_piece_over_a_websocket(
+    server: live.Live,
+) -> None:
+    with open_socket(server, "later") as socket:
+        say(socket, "words one ", 0)
+        assert hear(socket)["header"]["status"] == 0
+        say(socket, "by one", 2)
+        found = [hear(socket) for _ in range(4)]
+        texts = [base64.b64decode(each["payload"]["result"]["text"]) for each in found]
+        assert texts == [b"WORDS ", b"ONE ", b"BY ", b"ONE "]
+        assert [each["header"]["status"] for each in found] == [0, 1, 1, 2]
+        for text, code, user in (("code", 10909, 7), ("error", 10910, 5)):
+            with open_socket(server, "later") as other:
+                say(other, text, 3)
+                assert hear(other)["header"]["code"] == 0
+                header = hear(other)["header"]
+                assert (header["code"], header["user_code"]) == (code, user)
+
+
 def test_a_result_that_never_comes_is_a_timeout_and_frees_its_thread(
     client: httpx2.Client,
 ) -> None:
@@ -547,7 +574,7 @@ def test_several_sessions_share_a_socket_by_their_cid(server: live.Live) -> None
 
 
 def test_a_model_without_sessions_refuses_the_handshake(server: live.Live) -> None:
-    with pytest.raises(InvalidStatus) as refused, open_socket(server, "later"):
+    with pytest.raises(InvalidStatus) as refused, open_socket(server, "viewer"):
         pass
     body = json.loads(refused.value.response.body or b"{}")
     assert body["header"]["code"] == 10000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from atomserve.codecs.athena.codes import Operation
 from atomserve.compat.aiges.answers import code_of, created_of, response_of
 from atomserve.compat.aiges.generations import Generation, generation_of, inherited
 from atomserve.compat.aiges.shim.aiges.dto import (
@@ -43,6 +44,9 @@ class Bound:
     Exceptions of the wrapper pass through. `BadAnswer` is raised for a return value that means
     nothing. Which methods there are, `has` says.
     """
+
+    writing: Operation = "write"
+    """What a session's write is to clients, should it fail."""
 
     def __init__(self, wrapper: Any, *, sugar: str | None = None) -> None:
         self.wrapper = wrapper

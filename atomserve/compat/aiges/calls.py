@@ -11,7 +11,7 @@ import structlog
 
 from atomserve.codecs.athena.codes import Operation
 from atomserve.codecs.athena.errors import EXCEPTION, WrapperRefused
-from atomserve.codecs.athena.nodes import Node
+from atomserve.codecs.athena.nodes import BEGIN, CONTINUE, ONCE, Node
 from atomserve.compat.aiges.answers import ends, pieces_of, response_of
 from atomserve.compat.aiges.asked import Asked
 from atomserve.compat.aiges.binding import Bound
@@ -77,9 +77,18 @@ class Calls:
                 return self.nodes(response, "exec")
             start = self.bound.once_async
             self.accepted("exec", start, asked.params, asked.request, **told)
-            return self.nodes(_awaited(results), "callback")
+            return self._whole(results)
         finally:
             route.close()
+
+    def _whole(self, results: SimpleQueue[Any]) -> list[Node]:
+        """Wait for a result that may come in pieces, from a status of 0 or 1 to one of 2 or 3."""
+        nodes: list[Node] = []
+        while True:
+            more, last = self.result(_awaited(results), "callback")
+            nodes += more
+            if last or all(node.status not in (BEGIN, CONTINUE) for node in nodes):
+                return joined(nodes)
 
     def value(self, operation: Operation, call: Callable[..., T], *args: Any, **more: Any) -> T:
         """Call the wrapper; an exception of its own is its error code -1."""
@@ -173,6 +182,19 @@ class Calls:
         error_id = secrets.token_hex(8)
         log.error(event, model=self.model, error_id=error_id, request_id=_request_id(), **facts)
         return error_id
+
+
+def joined(nodes: list[Node]) -> list[Node]:
+    """Put together what came in pieces under one key."""
+    pieces: dict[str, list[Node]] = {}
+    for node in nodes:
+        pieces.setdefault(node.key, []).append(node)
+    if len(pieces) == len(nodes):
+        return nodes
+    return [
+        Node(key, b"".join(bytes(each.data) for each in found), found[0].type, ONCE, {})
+        for key, found in pieces.items()
+    ]
 
 
 def _request_id() -> str:

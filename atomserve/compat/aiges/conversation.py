@@ -152,8 +152,8 @@ class Conversation:
             self._inputs[node.key] = node.type
         self._written += 1
         self._heard_all = self._heard_all or last
-        write = self._calls.bound.write
-        self._calls.accepted("write", write, self._handle, data_list(nodes), sid=self._sid)
+        bound, pieces = self._calls.bound, data_list(nodes)
+        self._calls.accepted(bound.writing, bound.write, self._handle, pieces, sid=self._sid)
         self._pause, self._next_read = QUICKEST, 0.0
 
     def _finish(self) -> None:

@@ -18,6 +18,7 @@ from atomserve.compat.aiges.exchanges import (
     Given,
     Mode,
     ask_in_session,
+    ask_later,
     ask_once,
     local_results,
     sample_params,
@@ -155,18 +156,18 @@ def _tried(
 ) -> Outcome:
     responses, asked = outcome.responses, (bound, dict(outcome.params), outcome.request)
 
-    def ask(results: queue.Queue[Any]) -> None:
-        if outcome.mode == "stream":
-            responses.extend(ask_in_session(*asked, results=results, patience=patience))
+    def exchange(results: queue.Queue[Any]) -> None:
+        if outcome.mode == "once":
+            responses.append(ask_once(*asked))
         else:
-            mode = outcome.mode
-            responses.append(ask_once(*asked, mode=mode, results=results, patience=patience))
+            ask = ask_in_session if outcome.mode == "stream" else ask_later
+            responses.extend(ask(*asked, results=results, patience=patience))
 
     start = time.perf_counter()
     try:
         with local_results() as results:
             # Whoever waits for a result inside has the word: it can say which.
-            thread.call(lambda: ask(results), patience + 1, progress=lambda: len(responses))
+            thread.call(lambda: exchange(results), patience + 1, progress=lambda: len(responses))
     except FAILURES as exc:
         _log.error("the wrapper failed", exc_info=exc)
         outcome = outcome._replace(failure=f"{type(exc).__name__}: {exc}")
@@ -181,6 +182,6 @@ def _judged(bound: Bound, wrapper: Declared, outcome: Outcome) -> Outcome:
             return outcome._replace(failure=bound.message(response.error_code))
         found = check_resp(response, wrapper.fields.accepts)
         # In a stream, pieces have the statuses 0, 1 and 2.
-        streams = outcome.mode == "stream"
+        streams = outcome.mode == "stream" or len(outcome.responses) > 1
         outcome.findings.extend(item for item in found if not (streams and item.rule == 7))
     return outcome

@@ -53,7 +53,8 @@ def _prepared(wrapper: Loaded, source: Source, settings: Settings) -> Prepared:
     name = source.name or checked_name(wrapper.declared.service_id, source.spec)
     own = settings.models.get(name, ModelSettings())
     once, stream = _offers(wrapper)
-    service = service_of(wrapper, settings.aiges, name=source.name, once=once, stream=stream)
+    talks = stream or _has(wrapper, "once_async")  # whose results may come piece by piece
+    service = service_of(wrapper, settings.aiges, name=source.name, once=once, stream=talks)
     try:
         options = decide(_wanted(wrapper, service), settings, own)
     except msgspec.ValidationError as exc:
@@ -111,14 +112,15 @@ def _description(field: Any) -> dict[str, str]:
 
 
 def _offers(wrapper: Loaded) -> tuple[bool, bool]:
-    """Say whether the wrapper takes single requests, and whether it takes sessions."""
-    target, forms = wrapper.target, FORMS[wrapper.generation]
+    """Say whether the wrapper takes single requests, and whether it has sessions of its own."""
+    once = _has(wrapper, "once") or _has(wrapper, "once_async")
+    return once, _has(wrapper, "create") and _has(wrapper, "write")
 
-    def has(method: str) -> bool:
-        name = forms[method].attribute if method in forms else ""
-        return callable(getattr(target, name, None)) and not inherited(target, name)
 
-    return has("once") or has("once_async"), has("create") and has("write")
+def _has(wrapper: Loaded, method: str) -> bool:
+    target, form = wrapper.target, FORMS[wrapper.generation].get(method)
+    name = "" if form is None else form.attribute
+    return callable(getattr(target, name, None)) and not inherited(target, name)
 
 
 def _wanted(wrapper: Loaded, service: Service) -> dict[str, Any]:
