@@ -116,6 +116,11 @@ class Wrapper(WrapperBase):
             return 9
         if node.data == b"silent":
             return 0
+        if node.data.isdigit():
+            for number in range(int(node.data)):
+                callback(piece(str(number), 1), sid)
+            callback(piece(b"", 2), sid)
+            return 0
         if node.data.startswith((b"words", b"no number", b"blank")):
             result = piece(node.data, None if node.data == b"no number" else "end")
             if node.data == b"words as text":

@@ -1,6 +1,8 @@
 """Figures of wrappers: from any thread, bounded, and kept when their worker ends."""
 
 import json
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
@@ -54,6 +56,21 @@ def test_a_figure_of_a_session_that_is_over_still_counts() -> None:
     assert routes.metric("gone", b"tokens", "5") == 0
     assert routes.metric("gone", "tokens", "many") == 0
     assert values(figures.snapshot()) == {"tokens": 5}
+
+
+def test_a_forked_process_has_no_session_to_call_back_to() -> None:
+    code = (
+        "import os\n"
+        "from atomserve.compat.aiges.routing import ROUTES\n"
+        "ROUTES.open(lambda response: True, 'sid')\n"
+        "with ROUTES._lock:\n"
+        "    child = os.fork()\n"
+        "    if not child:\n"
+        "        os._exit(ROUTES.callback(object(), 'sid') + 8)\n"
+        "assert ROUTES.callback(object(), 'sid') == 0\n"
+        "assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=15)
 
 
 def test_a_worker_that_ends_or_is_silent_takes_no_figure_along() -> None:

@@ -439,6 +439,15 @@ def test_a_result_whose_numbers_are_none_is_an_error_frame(server: live.Live) ->
         destroyed(server, failed["header"]["sid"])
 
 
+def test_one_write_may_call_back_very_often(server: live.Live) -> None:
+    with open_socket(server) as socket:
+        say(socket, "6000", 3)
+        assert hear(socket)["header"]["status"] == 0
+        found = [hear(socket) for _ in range(6001)]
+        assert [each["payload"]["result"]["seq"] for each in found] == list(range(6001))
+        assert found[-1]["header"]["status"] == 2
+
+
 def test_a_single_frame_session_is_closed_by_the_server(server: live.Live) -> None:
     with open_socket(server) as socket:
         say(socket, "all", 3)

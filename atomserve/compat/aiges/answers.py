@@ -120,6 +120,17 @@ def pieces_of(response: Any, *, warned: set[str], c_len: bool = False) -> list[P
     return found
 
 
+def size_of(response: Any) -> int:
+    """Return how many bytes a result holds; 0 for what is none, which `response_of` will tell."""
+    items = getattr(response, "list", ())
+    if not isinstance(items, list | tuple):  # a generator is read once
+        return 0
+    try:
+        return sum(size(stored(item.data)) for item in items)
+    except (TypeError, ValueError, AttributeError):
+        return 0
+
+
 def ends(response: Any) -> bool:
     """Say whether a blank item of a stream's result says, without data, that it is the last."""
     return any(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import threading
 from collections import deque
@@ -143,6 +144,13 @@ class Routes:
         """Put all results on ``results`` from now on, as a local run needs it; None ends that."""
         self._local = results
 
+    def abandon(self) -> None:
+        """Know no session any more: in a forked process, from where no result reaches a client."""
+        self._lock = threading.Lock()  # whoever held it runs in the parent alone
+        self._by_tag, self._early, self._local = {}, deque(), None
+        self._nameless = set()
+        self.unclaimed = _unnoticed
+
     @property
     def local(self) -> queue.Queue[Any] | None:
         """The queue of a local run, if there is one."""
@@ -200,3 +208,4 @@ def _deliver(route: Route, response: Any) -> bool:
 
 ROUTES = Routes()
 """The routes of this process: `callback` is a plain function, called from threads of any kind."""
+os.register_at_fork(after_in_child=ROUTES.abandon)
