@@ -88,7 +88,7 @@ class AthenaEndpoint:
 async def nowhere(scope: Scope, receive: Receive, send: Send) -> None:
     """Refuse what is asked of a service that is not there, as its clients understand it."""
     client_of(scope).refusal = partial(tell, sid="", service=NO_SERVICE)
-    raise ModelNotFound(f"there is no service {scope['path'].rpartition('/')[2]!r}")
+    raise ModelNotFound(f"no service is served under {scope['path']!r}")
 
 
 def tell(error: AtomError, *, sid: str, service: Service) -> Answer:
