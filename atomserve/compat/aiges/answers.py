@@ -152,7 +152,8 @@ def _number(item: Any, name: str, words: Mapping[str, int]) -> int:
     except TypeError:
         number = -1
     if not 0 <= number < _MOST_NUMBER:
-        raise BadAnswer(f"{text(item.key)}: the {name} is {value!r}, not a number of AIGES")
+        shown = repr(value)[:40] if isinstance(value, str | int | None) else kind(value)
+        raise BadAnswer(f"{text(item.key)}: the {name} is {shown}, not a number of AIGES")
     return number
 
 

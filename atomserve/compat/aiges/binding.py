@@ -8,6 +8,7 @@ from typing import Any
 from atomserve.codecs.athena.codes import Operation
 from atomserve.compat.aiges.answers import code_of, created_of, response_of
 from atomserve.compat.aiges.generations import Generation, generation_of, inherited
+from atomserve.compat.aiges.sessions import provisional
 from atomserve.compat.aiges.shim.aiges.dto import (
     DataListCls,
     Response,
@@ -107,8 +108,12 @@ class Bound:
     ) -> SessionCreateResponse:
         """Begin a session; its handle is the sid where the wrapper gives none."""
         more = {"params": params, "sid": sid, "tag": tag, "patch": patch}
-        value, name = self._call("create", None, more)
-        return created_of(value, name, sid=sid)
+        with provisional() as give_back:
+            value, name = self._call("create", None, more)
+            created = created_of(value, name, sid=sid)
+            if created.error_code:
+                give_back()
+        return created
 
     def write(self, handle: str, request: DataListCls, *, sid: str = "") -> int:
         """Give a session its next piece."""
