@@ -169,6 +169,7 @@ def test_a_wrapper_that_refuses_to_begin_is_a_failed_model(tmp_path: Path) -> No
         assert "user error;code=7" in line
 
 
+@pytest.mark.timeout(90)
 def test_a_wrapper_that_ends_its_process_as_it_begins_fails_alone(tmp_path: Path) -> None:
     own = aiges_wrappers.write(tmp_path, "middle")
     source = (own / "wrapper.py").read_text()
@@ -177,7 +178,8 @@ def test_a_wrapper_that_ends_its_process_as_it_begins_fails_alone(tmp_path: Path
     aiges_wrappers.write(tmp_path, "old")
     toml = '[models.middle]\ncrash_limit = "2/60s"\n'
     with live.running(tmp_path, "--plugins", "aiges:./middle,old=aiges:./old", toml=toml) as other:
-        other.await_record("model.failed", model="middle", within=30)
+        other.await_record("model.failed", model="middle", within=40)
+        other.await_line(lambda line: "old: ready" in line, within=40)
         with other.client() as client:
             assert told(ask(client, "hello", model="old")) == "HELLO"
 

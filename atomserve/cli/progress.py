@@ -39,6 +39,7 @@ class Progress:
         self._started: dict[str, float] = {}
         self._states: dict[str, str] = {}
         self._sessions: set[str] = set()
+        self._paths: dict[str, tuple[str, ...]] = {}
         self._told: list[str] = []
         self._failed = False
         self._status: Status | None = None
@@ -54,9 +55,10 @@ class Progress:
             case Bound(urls):
                 self._urls = urls
                 self._say(f"atomserve {version('atomserve')} at {', '.join(urls)} ({os.getpid()})")
-            case ModelChanged(_, model, state, detail, takes):
+            case ModelChanged(_, model, state, detail, takes, paths):
                 if takes == "session":
                     self._sessions.add(model)
+                self._paths[model] = paths
                 self._change(model, state, detail)
             case Ready():
                 self._served()
@@ -112,7 +114,8 @@ class Progress:
             if model in self._sessions:
                 socket = re.sub("^http", "ws", base)
                 place = f"WS {socket}/v1/models/{model}/session"
-            self._say(f"  {model:{widest}}  {place}")
+            for each in (place, *(f"{base}{path}" for path in self._paths.get(model, ()))):
+                self._say(f"  {model:{widest}}  {each}")
         if self._settings.docs:
             self._say(f"  {'docs':{widest}}  {base}/docs")
 

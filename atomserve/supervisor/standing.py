@@ -12,10 +12,17 @@ from atomserve.supervisor.children import Child
 from atomserve.supervisor.events import Event, ModelChanged
 
 
+class Dialect(msgspec.Struct):
+    """What is read here of another protocol that a model speaks."""
+
+    path: str = ""
+
+
 class Served(msgspec.Struct):
     """What is read here of a signature."""
 
     takes: str = "call"
+    dialects: dict[str, Dialect] = {}
 
 
 class Standing:
@@ -29,7 +36,7 @@ class Standing:
         self._apis = apis
         self._emit = emit
         self._offer: control.Offer | None = None
-        self._takes = ""
+        self._served = Served()
 
     def __repr__(self) -> str:
         return f"<Standing of {self.model}: {self.state}>"
@@ -39,7 +46,7 @@ class Standing:
         if offer != self._offer:
             self.model = offer.model
             self._offer = offer
-            self._takes = msgspec.json.decode(offer.signature, type=Served).takes
+            self._served = msgspec.json.decode(offer.signature, type=Served)
             self._apis.post(offer)
 
     def become(self, state: str, detail: str = "") -> None:
@@ -47,7 +54,9 @@ class Standing:
         if self._offer is not None and (state, detail) != (self.state, self.detail):
             self.state, self.detail = state, detail
             self._apis.post(control.ModelState(self.model, state, detail))
-            self._emit(ModelChanged(None, self.model, state, detail, self._takes))
+            takes = self._served.takes
+            paths = tuple(each.path for each in self._served.dialects.values() if each.path)
+            self._emit(ModelChanged(None, self.model, state, detail, takes, paths))
 
     def repeat_offer(self, child: Child) -> None:
         """Tell a new API process what workers serve."""
