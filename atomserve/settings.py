@@ -35,6 +35,9 @@ HeaderName = Annotated[
     str,
     Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z", extra={"form": "name of a header (X-Tenant)"}),
 ]
+FileName = Annotated[
+    str, Meta(pattern=r"^[^/\x00-\x1f]{1,100}\Z", extra={"form": "part of a file's name"})
+]
 Executor = Literal["process", "thread"]
 ModelName = Annotated[str, Meta(pattern=MODEL_NAME)]
 NotEmpty = Annotated[str, Meta(min_length=1)]
@@ -43,6 +46,13 @@ Origin = Annotated[
     Meta(
         pattern=r"^(\*|null|[a-z][a-z0-9+.-]*://[^/\s]+)\Z",
         extra={"form": "origin (https://example.org, or *)"},
+    ),
+]
+AdminAddress = Annotated[
+    str,
+    Meta(
+        pattern=r"^(unix:.+|[^\s/]+:[0-9]{1,5})\Z",
+        extra={"form": "unix:PATH or HOST:PORT"},
     ),
 ]
 Prefix = Annotated[
@@ -136,6 +146,46 @@ class AigesSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ] = False
     c_len: Annotated[
         bool, Meta(description="Whether a result's `len` cuts its data, as the C++ loader does.")
+    ] = False
+
+
+class ResourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Bounds on what administrators have models load beside their wrappers."""
+
+    largest: Annotated[Bytes, Meta(description="Largest resource.")] = 512 * MiB
+    most: Annotated[Count, Meta(description="Most resources of one model.")] = 64
+    timeout: Annotated[
+        Timeout, Meta(description="How long a worker may take to load or unload a resource.")
+    ] = 60.0
+
+
+class LinkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How linker_atom's clients and services are met."""
+
+    conventions: Annotated[
+        bool,
+        Meta(
+            description="Whether models are served as linker_atom's services are: with its health "
+            "route, its envelope of errors, and a log of each request."
+        ),
+    ] = False
+    health_path: Annotated[
+        str,
+        Meta(
+            pattern=r"^(/[^\s?#{}]+)?\Z",
+            description="Path of the health route; empty is `/v1/health/ping` below the prefix.",
+            extra={"form": "path that begins with /"},
+        ),
+    ] = ""
+    log_parameters: Annotated[
+        bool,
+        Meta(description="Whether that log has each request's headers and parameters, cut short."),
+    ] = True
+    profiling: Annotated[
+        bool, Meta(description="Whether each request is profiled into the log.")
+    ] = False
+    profiling_on_request: Annotated[
+        bool, Meta(description="Whether a request is that asks for it with `?PROFILING=1`.")
     ] = False
 
 
@@ -255,6 +305,83 @@ class TenantSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Part of the waiting places that it may hold."""
 
 
+class LogsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which log files are kept, beside what goes to standard error."""
+
+    folder: Annotated[
+        NotEmpty | None,
+        Meta(description="Folder of log files, below it the host's; unset, none are written."),
+    ] = None
+    name: Annotated[FileName, Meta(description="What the files are called after.")] = "atomserve"
+    max_bytes: Annotated[Bytes, Meta(description="Bytes of a file; another follows.")] = 100 * MiB
+    keep: Annotated[Count, Meta(description="Log files that are left, the newest.")] = 30
+
+
+class SkyWalkingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whether and where Apache SkyWalking's agent reports to; its other variables are its own."""
+
+    enabled: Annotated[
+        bool, Meta(description="Whether the agent runs in each process; extra `skywalking`.")
+    ] = False
+    collector: Annotated[str, Meta(description="Address of its collector, `host:port`.")] = ""
+    service: Annotated[str, Meta(description="Name of this service; empty is `atomserve`.")] = ""
+    instance: Annotated[str, Meta(description="Name of this instance; empty is the machine's.")] = (
+        ""
+    )
+    report_logs: Annotated[
+        bool, Meta(description="Whether records of Python's `logging` are reported.")
+    ] = True
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error", "critical"],
+        Meta(description="Least level reported."),
+    ] = "debug"
+
+
+class RegistrationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where this instance announces itself, and how."""
+
+    registrar: Annotated[
+        str,
+        Meta(
+            description="Whom to announce this instance to: `linker`, `consul`, `file` or an "
+            "installed registrar; empty for nobody."
+        ),
+    ] = ""
+    url: Annotated[str, Meta(description="Base URL of the control plane.")] = ""
+    advertise: Annotated[str, Meta(description="URL at which this instance is reached.")] = ""
+    instance: Annotated[str, Meta(description="Name of this instance; empty is the machine's.")] = (
+        ""
+    )
+    heartbeat: Annotated[Timeout, Meta(description="Time between two signs of life.")] = 2.0
+    timeout: Annotated[Timeout, Meta(description="How long a call may take.")] = 5.0
+    register_timeout: Annotated[
+        Timeout, Meta(description="How long the call that registers may take.")
+    ] = 15.0
+    withdraw_timeout: Annotated[
+        Seconds, Meta(description="How long the call that withdraws may take, at the stop.")
+    ] = 2.0
+    backoff_min: Annotated[
+        Timeout, Meta(description="Wait after the first call that failed; it doubles.")
+    ] = 2.0
+    backoff_max: Annotated[Timeout, Meta(description="Longest wait between two calls.")] = 30.0
+    start_jitter: Annotated[
+        Seconds, Meta(description="Longest wait before the first call; chosen by chance.")
+    ] = 0.0
+    token_file: Annotated[
+        NotEmpty | None, Meta(description="File of the token that calls carry; read when changed.")
+    ] = None
+    ca_file: Annotated[
+        NotEmpty | None, Meta(description="Certificates that the control plane is trusted by.")
+    ] = None
+    certfile: Annotated[
+        NotEmpty | None, Meta(description="Certificate that this instance shows, PEM.")
+    ] = None
+    keyfile: Annotated[NotEmpty | None, Meta(description="Its private key, PEM.")] = None
+    options: Annotated[
+        dict[str, Any], Meta(description="What the registrar of that name reads besides.")
+    ] = {}
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole configuration of one instance."""
 
@@ -262,7 +389,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         tuple[NotEmpty, ...],
         Meta(
             description="What to serve: `[NAME=]` and then an installed plugin's name, "
-            "`package.module:Class` or `path/to/file.py[:Class]`."
+            "`package.module:Class`, `path/to/file.py[:Class]`, or what a loader makes servable: "
+            "`aiges:PATH`, `asgi:package.module:app`, `linker:path/to/server.py`."
         ),
     ] = ()
     host: Annotated[NotEmpty, Meta(description="Address to listen on.")] = "127.0.0.1"
@@ -273,6 +401,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         NotEmpty | None,
         Meta(description="Path of a unix socket to listen on instead of host and port."),
     ] = None
+    admin: Annotated[
+        AdminAddress | None,
+        Meta(
+            description="Where administrators are listened to, who may change what is served: "
+            "`unix:PATH`, for the user alone, or `HOST:PORT`."
+        ),
+    ] = None
+    admin_hosts: Annotated[
+        tuple[NotEmpty, ...],
+        Meta(
+            description="Host names by which administrators may ask, beside this machine's own; "
+            "without any, `admin` is no address that other machines reach."
+        ),
+    ] = ()
     api_processes: Annotated[Count, Meta(description="Processes that speak HTTP.")] = 1
     server: Annotated[Literal["hypercorn"], Meta(description="The HTTP server.")] = "hypercorn"
     executor: Annotated[
@@ -322,6 +464,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     docs: Annotated[
         bool, Meta(description="Whether `/openapi.json` and the pages under `/docs` are served.")
     ] = True
+    title: Annotated[
+        NotEmpty | None, Meta(description="Title of the API's description; unset, the models.")
+    ] = None
+    description: Annotated[
+        NotEmpty | None, Meta(description="What that description begins with.")
+    ] = None
     limits: Limits = Limits()
     cors: Cors = Cors()
     trusted_proxies: Annotated[
@@ -338,8 +486,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             'rate = "100/s", share = 0.5}`; `*` stands for all that are not named.'
         ),
     ] = {}
+    resources: ResourceSettings = ResourceSettings()
     aiges: AigesSettings = AigesSettings()
+    logs: LogsSettings = LogsSettings()
+    skywalking: SkyWalkingSettings = SkyWalkingSettings()
+    registration: RegistrationSettings = RegistrationSettings()
+    linker: LinkerSettings = LinkerSettings()
     models: dict[ModelName, ModelSettings] = {}
+
+
+TELEMETRY = ("logs", "skywalking")
+"""Sections in which a wrong value is passed over with a warning: serving matters more."""
 
 
 def conflicts(settings: Settings) -> Iterator[tuple[str, str]]:
@@ -350,9 +507,27 @@ def conflicts(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "keyfile", "a private key needs its certificate: set certfile too"
     if settings.cors.credentials and "*" in settings.cors.origins:
         yield "cors.credentials", "not for origin *: list the origins that may send credentials"
+    host = admin_host(settings.admin)
+    if host is not None and not settings.admin_hosts and not _is_own(host):
+        yield "admin", f"other machines reach {host}: list the names to ask by in admin_hosts"
     for network in settings.trusted_proxies:
         try:
             ipaddress.ip_network(network)
         except ValueError as exc:
             message = f"{exc}: write an address or a network, such as 10.0.0.0/8"
             yield "trusted_proxies", message
+
+
+def admin_host(address: str | None) -> str | None:
+    """Return the host of ``address``, if it is not a unix socket's."""
+    if address is None or address.startswith("unix:"):
+        return None
+    return address.rpartition(":")[0].strip("[]")
+
+
+def _is_own(host: str) -> bool:
+    """Say whether nobody but this machine reaches ``host``."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -13,7 +13,7 @@ from atomserve.supervisor.events import Event, ModelChanged
 
 
 class Dialect(msgspec.Struct):
-    """What is read here of another protocol that a model speaks."""
+    """What is read here of a dialect that a model speaks beside our own."""
 
     path: str = ""
 
@@ -23,6 +23,16 @@ class Served(msgspec.Struct):
 
     takes: str = "call"
     dialects: dict[str, Dialect] = {}
+
+    @property
+    def paths(self) -> list[str]:
+        """Where those ask who speak another dialect."""
+        return [dialect.path for dialect in self.dialects.values() if dialect.path]
+
+
+def paths_of(signature: msgspec.Raw) -> list[str]:
+    """Return the paths that a model wants beside those that its name makes."""
+    return msgspec.json.decode(signature, type=Served).paths
 
 
 class Standing:
@@ -55,7 +65,7 @@ class Standing:
             self.state, self.detail = state, detail
             self._apis.post(control.ModelState(self.model, state, detail))
             takes = self._served.takes
-            paths = tuple(each.path for each in self._served.dialects.values() if each.path)
+            paths = tuple(self._served.paths)
             self._emit(ModelChanged(None, self.model, state, detail, takes, paths))
 
     def repeat_offer(self, child: Child) -> None:

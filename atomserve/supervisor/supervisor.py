@@ -16,14 +16,21 @@ import msgspec
 import structlog
 
 from atomserve import control, exits
-from atomserve.errors import ConfigError, PluginError
+from atomserve.errors import Busy, ConfigError, PluginError
 from atomserve.plugins import Source, check_tables
 from atomserve.settings import ModelSettings, Settings
+from atomserve.supervisor.administration import Administration
 from atomserve.supervisor.api_processes import ApiProcesses
 from atomserve.supervisor.certificates import check_certificate
 from atomserve.supervisor.children import Child, reap_orphans
 from atomserve.supervisor.events import Bound, Drained, Draining, Event, Failed
-from atomserve.supervisor.listeners import AddressBusy, Listeners, listen, listen_unix
+from atomserve.supervisor.listeners import (
+    AddressBusy,
+    Listeners,
+    listen,
+    listen_for_admin,
+    listen_unix,
+)
 from atomserve.supervisor.surveys import Surveys
 from atomserve.supervisor.worker import Inherited
 from atomserve.supervisor.workers import WorkerGroup
@@ -53,7 +60,8 @@ def run(
     try:
         check_certificate(settings)
         _check_size(settings)
-        listeners = _listen(settings)
+        listeners, admin = _listen(settings)
+        settings = _as_bound(settings, listeners)
     except AddressBusy as exc:
         on_event(Failed(str(exc), exits.PORT_BUSY))
         return exits.PORT_BUSY
@@ -62,7 +70,7 @@ def run(
         return exits.CONFIG
 
     async def supervise() -> int:
-        apis = ApiProcesses(settings, listeners, child, emit=on_event)
+        apis = ApiProcesses(settings, listeners, child, emit=on_event, admin=admin)
         supervisor = Supervisor(settings, listeners, apis, on_event)
         for source in sources:
             supervisor.serve(source, worker, Inherited(log_fd, open_files))
@@ -75,6 +83,8 @@ def run(
     finally:
         os.close(log_fd)
         listeners.close()
+        if admin is not None:
+            admin.close()
 
 
 def _check_size(settings: Settings) -> None:
@@ -98,10 +108,29 @@ def _raise_open_files() -> int:
     return soft
 
 
-def _listen(settings: Settings) -> Listeners:
+def _listen(settings: Settings) -> tuple[Listeners, Listeners | None]:
+    """Bind the addresses of clients, and that of administrators if there is one."""
     if settings.uds is not None:
-        return listen_unix(settings.uds, processes=settings.api_processes)
-    return listen(settings.host, settings.port, processes=settings.api_processes)
+        listeners = listen_unix(settings.uds, processes=settings.api_processes)
+    else:
+        listeners = listen(settings.host, settings.port, processes=settings.api_processes)
+    if settings.admin is None:
+        return listeners, None
+    try:
+        admin = listen_for_admin(settings.admin)
+    except BaseException:
+        listeners.close()
+        raise
+    log.info("admin.listening", places=admin.places)
+    return listeners, admin
+
+
+def _as_bound(settings: Settings, listeners: Listeners) -> Settings:
+    """Return ``settings`` with the port that 0 has become."""
+    if settings.uds is not None:
+        return settings
+    port = listeners.groups[0][0].getsockname()[1]
+    return msgspec.structs.replace(settings, port=port)
 
 
 class Supervisor:
@@ -120,8 +149,11 @@ class Supervisor:
         self._emit = on_event
         self._groups: list[WorkerGroup] = []
         self._names: dict[str, Source] = {}
+        self._paths: dict[str, Source] = {}
         self._sources = 0
         self._surveys = Surveys(apis, self._groups)
+        self._app: control.AppDescribed | None = None
+        self._administration = Administration(self._groups)
         self._exit_code = 0
         self._stopping = False
         self._tasks: anyio.abc.TaskGroup
@@ -131,8 +163,12 @@ class Supervisor:
         return f"<Supervisor {state}: {self._apis}, {self._groups}>"
 
     def serve(self, source: Source, worker: Sequence[str], inherited: Inherited) -> None:
-        """Serve ``source`` by workers, or in the API processes if the settings say so."""
+        """Serve ``source`` by workers, or in the API processes: an app, or what is set so."""
         self._sources += 1
+        if source.kind == "app":
+            self._apis.sources += (source,)
+            self._names[source.name or ""] = source
+            return
         model = self._settings.models.get(source.name or "", ModelSettings())
         if (model.executor or self._settings.executor) == "thread":
             self._apis.sources += (source,)
@@ -184,13 +220,17 @@ class Supervisor:
             case control.Excused(model):
                 for group in self._of(model):
                     group.excuse(message)
+            case control.AppDescribed():
+                self.learn_app(message)
             case control.Survey(number):
                 self._tasks.start_soon(self._surveys.answer, child, number)
+            case control.LoadResource() | control.UnloadResource() | control.ListResources():
+                self._administer(child, message)
             case control.Fatal(text, exit_code):
                 self.fail(text, exit_code)
 
-    def claim(self, model: str, source: Source) -> bool:
-        """Take the name ``model`` for ``source``; False if it is refused, which ends all."""
+    def claim(self, model: str, source: Source, paths: Sequence[str] = ()) -> bool:
+        """Take ``model`` and ``paths`` for ``source``; False if refused, which ends all."""
         try:
             other = self._names.setdefault(model, source)
             if other is not source:
@@ -198,12 +238,25 @@ class Supervisor:
                     f'two models are called "{model}": {other} and {source}; '
                     "give one of them another name with NAME="
                 )
+            for path in paths:
+                other = self._paths.setdefault(path, source)
+                if other is not source:
+                    raise PluginError(
+                        f"two models are asked under {path}: {other} and {source}; "
+                        "give one of them a name, and so a path, of its own with NAME="
+                    )
             if len(self._names) == self._sources:
                 check_tables(self._settings, self._names)
         except PluginError as exc:
             self.fail(str(exc), exits.CONFIG)
             return False
         return True
+
+    def learn_app(self, described: control.AppDescribed) -> None:
+        """Take what the hosted app's file has said; all API processes say it, the first counts."""
+        if self._app is None:
+            self._app = described
+            log.info("app.described", prefix=described.prefix, meta=bool(described.meta))
 
     def fail(self, message: str, exit_code: int) -> None:
         """End the instance at once."""
@@ -229,6 +282,16 @@ class Supervisor:
                 # On a terminal nobody withdraws traffic from us: Ctrl-C need not wait for that.
                 delay = 0.0 if number == signal.SIGINT else self._settings.drain_delay
                 self._begin_drain(delay)
+
+    def _administer(self, child: Child, message: control.Administration) -> None:
+        files: list[int] = []
+        if isinstance(message, control.LoadResource):
+            try:
+                files += child.descriptors(message.descriptors)
+            except control.Lacking as exc:
+                child.post(control.Told(message.number, code=Busy.code, detail=str(exc)))
+                return
+        self._tasks.start_soon(self._administration.answer, child, message, files)
 
     def _of(self, model: str) -> Iterator[WorkerGroup]:
         yield from (group for group in self._groups if group.standing.model == model)

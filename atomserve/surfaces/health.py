@@ -33,6 +33,9 @@ class Checks(Protocol):
     def states(self) -> Mapping[str, tuple[str, str]]:
         """Return state and detail (one line, fit to be shown to anyone) of each model."""
 
+    def apps(self) -> Mapping[str, tuple[str, str]]:
+        """Return state and detail of each hosted app."""
+
 
 class Health(msgspec.Struct, frozen=True):
     """A probe's answer; ``detail`` says why it is not ok."""
@@ -40,25 +43,27 @@ class Health(msgspec.Struct, frozen=True):
     ok: bool
     detail: str
     models: Mapping[str, tuple[str, str]]
+    apps: Mapping[str, tuple[str, str]] = {}
 
     def text(self, name: str, *, verbose: bool) -> str:
         """Write a line for people, after one for each model if ``verbose``."""
         if not verbose:
             return "ok\n" if self.ok else f"not ok: {self.detail}\n"
         lines = [
-            f"[{_sign(state)}] model {model}: {state}" + (f" ({detail})" if detail else "")
-            for model, (state, detail) in self.models.items()
+            f"[{_sign(state)}] {kind} {served}: {state}" + (f" ({detail})" if detail else "")
+            for kind, states in (("model", self.models), ("app", self.apps))
+            for served, (state, detail) in states.items()
         ]
         verdict = "passed" if self.ok else f"failed: {self.detail}"
         return "\n".join([*lines, f"{name} check {verdict}", ""])
 
     def data(self) -> dict[str, Any]:
         """Return the form that programs read."""
-        models = {
-            model: {"state": state, "detail": detail}
-            for model, (state, detail) in self.models.items()
-        }
-        return {"ok": self.ok, "detail": self.detail, "models": models}
+        found: dict[str, Any] = {"ok": self.ok, "detail": self.detail}
+        found["models"] = _listed(self.models)
+        if self.apps:
+            found["apps"] = _listed(self.apps)
+        return found
 
 
 def routes(checks: Checks) -> list[Route]:
@@ -68,24 +73,26 @@ def routes(checks: Checks) -> list[Route]:
     """
 
     def live(request: Request) -> Health:
-        return Health(True, "", checks.states())
+        return Health(True, "", checks.states(), checks.apps())
 
     def started(request: Request) -> Health:
         detail = "" if checks.started else "starting"
-        return Health(checks.started, detail, checks.states())
+        return Health(checks.started, detail, checks.states(), checks.apps())
 
     def ready(request: Request) -> Health:
-        states = checks.states()
+        states, apps = checks.states(), checks.apps()
         ok = checks.ready and not checks.draining
-        return Health(ok, "" if ok else _reason(checks, states), states)
+        return Health(ok, "" if ok else _reason(checks, {**states, **apps}), states, apps)
 
     def ready_model(request: Request) -> Health | None:
-        model = request.path_params["check"]
-        state = checks.states().get(model)
-        if state is None:
+        name = request.path_params["check"]
+        models = {found: state for found, state in checks.states().items() if found == name}
+        apps = {found: state for found, state in checks.apps().items() if found == name}
+        if not (models or apps):
             return None
-        ok = state[0] == READY and not checks.draining
-        return Health(ok, "" if ok else _reason(checks, {model: state}), {model: state})
+        state, _ = {**models, **apps}[name]
+        ok = state == READY and not checks.draining
+        return Health(ok, "" if ok else _reason(checks, {**models, **apps}), models, apps)
 
     return [
         Route("/livez", _probe("livez", live)),
@@ -125,6 +132,10 @@ def _reason(checks: Checks, states: Mapping[str, tuple[str, str]]) -> str:
         return "draining"
     waiting = [f"{model} is {state}" for model, (state, _) in states.items() if state != READY]
     return ", ".join(waiting) or ("not ready" if checks.started else "starting")
+
+
+def _listed(states: Mapping[str, tuple[str, str]]) -> dict[str, dict[str, str]]:
+    return {name: {"state": state, "detail": detail} for name, (state, detail) in states.items()}
 
 
 def _sign(state: str) -> str:

@@ -47,6 +47,15 @@ class ModelStatus(msgspec.Struct, frozen=True):
     """Bytes of large request bodies in shared memory."""
 
 
+class AppStatus(msgspec.Struct, frozen=True):
+    """A hosted app in all API processes: ready where it is ready in all of them."""
+
+    state: str
+    detail: str
+    ready: int
+    """API processes that it is ready in."""
+
+
 class ApiStatus(msgspec.Struct, frozen=True):
     """One API process; a lone one has no index."""
 
@@ -66,3 +75,4 @@ class Status(msgspec.Struct, frozen=True):
     supervisor: SupervisorReport | None
     api_processes: list[ApiStatus]
     models: dict[str, ModelStatus]
+    apps: dict[str, AppStatus] = {}

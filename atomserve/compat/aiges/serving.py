@@ -15,10 +15,8 @@ from atomserve.compat.aiges.configuration import texts
 from atomserve.compat.aiges.contract import describe
 from atomserve.compat.aiges.declared import key_of
 from atomserve.compat.aiges.envelopes import envelopes_of
-from atomserve.compat.aiges.generations import inherited
 from atomserve.compat.aiges.loader import Loaded, loaded
 from atomserve.compat.aiges.runtime import AigesRunner
-from atomserve.compat.aiges.signatures import FORMS
 from atomserve.engine.options import decide
 from atomserve.errors import PluginError
 from atomserve.plugins import Source, checked_name
@@ -53,7 +51,7 @@ def _prepared(wrapper: Loaded, source: Source, settings: Settings) -> Prepared:
     name = source.name or checked_name(wrapper.declared.service_id, source.spec)
     own = settings.models.get(name, ModelSettings())
     once, stream = _offers(wrapper)
-    talks = stream or _has(wrapper, "once_async")  # whose results may come piece by piece
+    talks = stream or wrapper.has("once_async")  # whose results may come piece by piece
     service = service_of(wrapper, settings.aiges, name=source.name, once=once, stream=talks)
     try:
         options = decide(_wanted(wrapper, service), settings, own)
@@ -64,7 +62,9 @@ def _prepared(wrapper: Loaded, source: Source, settings: Settings) -> Prepared:
     make = partial(
         AigesRunner,
         wrapper,
-        describe(wrapper.declared, name, once=once, stream=stream),
+        describe(
+            wrapper.declared, name, once=once, stream=stream, resources=wrapper.has("load_res")
+        ),
         service,
         model=name,
         config=texts(wrapper.config.wrapper, own.config),
@@ -113,14 +113,8 @@ def _description(field: Any) -> dict[str, str]:
 
 def _offers(wrapper: Loaded) -> tuple[bool, bool]:
     """Say whether the wrapper takes single requests, and whether it has sessions of its own."""
-    once = _has(wrapper, "once") or _has(wrapper, "once_async")
-    return once, _has(wrapper, "create") and _has(wrapper, "write")
-
-
-def _has(wrapper: Loaded, method: str) -> bool:
-    target, form = wrapper.target, FORMS[wrapper.generation].get(method)
-    name = "" if form is None else form.attribute
-    return callable(getattr(target, name, None)) and not inherited(target, name)
+    has = wrapper.has
+    return has("once") or has("once_async"), has("create") and has("write")
 
 
 def _wanted(wrapper: Loaded, service: Service) -> dict[str, Any]:
