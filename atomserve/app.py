@@ -236,6 +236,8 @@ class App:
 
     def begin_drain(self) -> None:
         """Answer not ready from now on, and ask clients to close their connections."""
+        if self.engine.draining:
+            return
         self.engine.draining = True
         self._sockets.drain()
         self._guard.draining = True
@@ -259,7 +261,7 @@ class App:
     def _routes(self, settings: Settings, *, alone: bool) -> list[Route]:
         """Return what is served beside the models; ``alone``: there are none, but an app."""
         prefix = settings.prefix
-        checks = status.Checks(self.engine)
+        checks = status.Checks(self.engine, self._whole)
         routes = [
             *health.routes(checks),
             *(self._linker.routes(checks) if self._linker else ()),

@@ -86,6 +86,12 @@ class BadRequest(AtomError):
     code, status = "bad_request", 400
 
 
+class SourceRefused(BadRequest):
+    """What the request names instead of holding it may not be opened."""
+
+    code = "source_refused"
+
+
 class NotFound(AtomError):
     """Nothing is served under this path."""
 
@@ -211,6 +217,21 @@ class DeadlineExceeded(AtomError):
     """The answer was not there when the deadline passed."""
 
     code, status = "deadline_exceeded", 504
+
+
+# What the request names is at fault.
+
+
+class SourceFailed(AtomError):
+    """What the request names could not be fetched."""
+
+    code, status = "source_failed", 502
+
+
+class SourceTimeout(AtomError):
+    """What the request names did not arrive in time."""
+
+    code, status = "source_timeout", 504
 
 
 # The server is at fault.

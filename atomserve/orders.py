@@ -92,6 +92,8 @@ class Orders:
                 self._workers[name].cut(pid)
             case control.ModelState(name, state, detail):
                 self._workers[name].become(state, detail)
+            case control.RegistrationState(state, detail):
+                self._whole.registration = (state, detail)
             case control.Survey(number):
                 self._report(control.Surveyed(number, _written(self._whole.own())))
             case control.Surveyed(number, document):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -189,6 +187,122 @@ class LinkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     ] = False
 
 
+class RegistrationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whether a control plane is told of this instance, which one, and how."""
+
+    registrar: Annotated[
+        str,
+        Meta(
+            description="Who is told: `linker`, `consul`, `file` or an installed registrar's name; "
+            "empty: nobody."
+        ),
+    ] = ""
+    url: Annotated[str, Meta(description="The control plane's base URL.")] = ""
+    advertise: Annotated[
+        str,
+        Meta(
+            description="URL at which this instance is reached; if empty, it follows from `host` "
+            "and `port`."
+        ),
+    ] = ""
+    instance: Annotated[
+        str, Meta(description="This instance's name; if empty, the machine's host name.")
+    ] = ""
+    heartbeat: Annotated[Timeout, Meta(description="From one heartbeat to the next.")] = 2.0
+    timeout: Annotated[Timeout, Meta(description="How long one call may take.")] = 5.0
+    register_timeout: Annotated[Timeout, Meta(description="How long a registration may take.")] = (
+        15.0
+    )
+    withdraw_timeout: Annotated[
+        Timeout, Meta(description="How long a stop waits for the withdrawal at most.")
+    ] = 2.0
+    backoff_min: Annotated[
+        Timeout, Meta(description="Wait after the first call that failed; each is longer.")
+    ] = 2.0
+    backoff_max: Annotated[Timeout, Meta(description="Longest wait after a call that failed.")] = (
+        30.0
+    )
+    start_jitter: Annotated[
+        Seconds,
+        Meta(description="The first registration comes at a random moment of this long."),
+    ] = 6.0
+    unready_grace: Annotated[
+        Seconds | None,
+        Meta(
+            description="How long the instance may be not ready before it is withdrawn; if unset, "
+            "it stays registered."
+        ),
+    ] = None
+    token_file: Annotated[
+        NotEmpty | None,
+        Meta(
+            description="File of the token that calls are authorized by: a bearer token, or a "
+            "whole `Authorization`. Read anew for each call."
+        ),
+    ] = None
+    ca_file: Annotated[
+        NotEmpty | None,
+        Meta(description="Certificates that the control plane's is checked against, PEM."),
+    ] = None
+    certfile: Annotated[
+        NotEmpty | None, Meta(description="This instance's own certificate chain, PEM.")
+    ] = None
+    keyfile: Annotated[NotEmpty | None, Meta(description="Its private key, PEM.")] = None
+    options: Annotated[
+        dict[str, Any], Meta(description="What the registrar of that name reads besides.")
+    ] = {}
+
+
+class MediaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What requests may name instead of holding it, and how much of it; nothing unless allowed."""
+
+    urls: Annotated[
+        bool, Meta(description='Whether media may be `{"url": ...}`, which the server fetches.')
+    ] = False
+    allow_networks: Annotated[
+        tuple[NotEmpty, ...],
+        Meta(description="Addresses or networks that URLs may lead to beside public ones."),
+    ] = ()
+    ca_file: Annotated[
+        NotEmpty | None,
+        Meta(description="Certificates, PEM, of authorities trusted beside the system's."),
+    ] = None
+    roots: Annotated[
+        tuple[NotEmpty, ...],
+        Meta(description='Folders of the files that media may be: `{"path": ...}`.'),
+    ] = ()
+    mmap: Annotated[
+        bool,
+        Meta(
+            description='Whether media may be parts of those files: `{"mmap": {"path", "position", '
+            '"size", "height", "width"}}`.'
+        ),
+    ] = False
+    max_bytes: Annotated[
+        Bytes, Meta(description="Most bytes of what one URL, path or part of a file leads to.")
+    ] = 20 * MiB
+    max_references: Annotated[
+        Count, Meta(description="Most URLs, paths and parts of files of one input.")
+    ] = 16
+    timeout: Annotated[Timeout, Meta(description="How long fetching one URL may take.")] = 10.0
+    connect_timeout: Annotated[
+        Timeout, Meta(description="How long one address of a URL may take to accept.")
+    ] = 2.0
+    max_redirects: Annotated[
+        int, Meta(ge=0, le=20, description="Most redirects that a URL may have.")
+    ] = 3
+    max_pixels: Annotated[
+        Count, Meta(description="Most pixels of a picture, however it is sent.")
+    ] = 40_000_000
+    max_list_pixels: Annotated[
+        Count,
+        Meta(description="Most pixels of a list's pictures together, never fewer than of one."),
+    ] = 160_000_000
+    max_frames: Annotated[
+        Count, Meta(description="Most frames of a picture, of which the first is taken.")
+    ] = 1
+
+
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the operator says of one model; the wrapper's class attributes decide the rest."""
 
@@ -337,51 +451,6 @@ class SkyWalkingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     ] = "debug"
 
 
-class RegistrationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where this instance announces itself, and how."""
-
-    registrar: Annotated[
-        str,
-        Meta(
-            description="Whom to announce this instance to: `linker`, `consul`, `file` or an "
-            "installed registrar; empty for nobody."
-        ),
-    ] = ""
-    url: Annotated[str, Meta(description="Base URL of the control plane.")] = ""
-    advertise: Annotated[str, Meta(description="URL at which this instance is reached.")] = ""
-    instance: Annotated[str, Meta(description="Name of this instance; empty is the machine's.")] = (
-        ""
-    )
-    heartbeat: Annotated[Timeout, Meta(description="Time between two signs of life.")] = 2.0
-    timeout: Annotated[Timeout, Meta(description="How long a call may take.")] = 5.0
-    register_timeout: Annotated[
-        Timeout, Meta(description="How long the call that registers may take.")
-    ] = 15.0
-    withdraw_timeout: Annotated[
-        Seconds, Meta(description="How long the call that withdraws may take, at the stop.")
-    ] = 2.0
-    backoff_min: Annotated[
-        Timeout, Meta(description="Wait after the first call that failed; it doubles.")
-    ] = 2.0
-    backoff_max: Annotated[Timeout, Meta(description="Longest wait between two calls.")] = 30.0
-    start_jitter: Annotated[
-        Seconds, Meta(description="Longest wait before the first call; chosen by chance.")
-    ] = 0.0
-    token_file: Annotated[
-        NotEmpty | None, Meta(description="File of the token that calls carry; read when changed.")
-    ] = None
-    ca_file: Annotated[
-        NotEmpty | None, Meta(description="Certificates that the control plane is trusted by.")
-    ] = None
-    certfile: Annotated[
-        NotEmpty | None, Meta(description="Certificate that this instance shows, PEM.")
-    ] = None
-    keyfile: Annotated[NotEmpty | None, Meta(description="Its private key, PEM.")] = None
-    options: Annotated[
-        dict[str, Any], Meta(description="What the registrar of that name reads besides.")
-    ] = {}
-
-
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole configuration of one instance."""
 
@@ -492,42 +561,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     skywalking: SkyWalkingSettings = SkyWalkingSettings()
     registration: RegistrationSettings = RegistrationSettings()
     linker: LinkerSettings = LinkerSettings()
+    media: MediaSettings = MediaSettings()
     models: dict[ModelName, ModelSettings] = {}
 
 
 TELEMETRY = ("logs", "skywalking")
 """Sections in which a wrong value is passed over with a warning: serving matters more."""
-
-
-def conflicts(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Yield what no single value shows to be wrong: the setting's path, and what to do."""
-    if settings.certfile and not settings.keyfile:
-        yield "certfile", "a certificate needs its private key: set keyfile too"
-    if settings.keyfile and not settings.certfile:
-        yield "keyfile", "a private key needs its certificate: set certfile too"
-    if settings.cors.credentials and "*" in settings.cors.origins:
-        yield "cors.credentials", "not for origin *: list the origins that may send credentials"
-    host = admin_host(settings.admin)
-    if host is not None and not settings.admin_hosts and not _is_own(host):
-        yield "admin", f"other machines reach {host}: list the names to ask by in admin_hosts"
-    for network in settings.trusted_proxies:
-        try:
-            ipaddress.ip_network(network)
-        except ValueError as exc:
-            message = f"{exc}: write an address or a network, such as 10.0.0.0/8"
-            yield "trusted_proxies", message
-
-
-def admin_host(address: str | None) -> str | None:
-    """Return the host of ``address``, if it is not a unix socket's."""
-    if address is None or address.startswith("unix:"):
-        return None
-    return address.rpartition(":")[0].strip("[]")
-
-
-def _is_own(host: str) -> bool:
-    """Say whether nobody but this machine reaches ``host``."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -17,6 +17,7 @@ class Server:
     started: bool = True
     ready: bool = True
     draining: bool = False
+    registration: tuple[str, str] | None = None
     models: dict[str, tuple[str, str]] = field(default_factory=lambda: {"ocr": ("ready", "")})
 
     def states(self) -> dict[str, tuple[str, str]]:

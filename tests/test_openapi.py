@@ -310,7 +310,7 @@ def test_a_session_is_a_websocket(document: dict[str, Any]) -> None:
 
 def test_every_status_that_a_request_may_meet_is_documented(document: dict[str, Any]) -> None:
     met = {"200", "400", "404", "405", "406", "408", "413", "415", "422", "429", "431"}
-    assert set(predict(document, "ocr")["responses"]) == met | {"500", "503", "504"}
+    assert set(predict(document, "ocr")["responses"]) == met | {"500", "502", "503", "504"}
 
 
 @pytest.mark.parametrize("error", [Invalid("no", error_id="7"), Overloaded(retry_after=1.0)])
@@ -416,7 +416,7 @@ def test_a_model_that_becomes_ready_joins_the_document() -> None:
 
 
 class Up:
-    started, ready, draining = True, True, False
+    started, ready, draining, registration = True, True, False, None
 
     def states(self) -> dict[str, tuple[str, str]]:
         return {"ocr": ("ready", "")}

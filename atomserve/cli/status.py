@@ -10,6 +10,7 @@ import typer
 if TYPE_CHECKING:
     import httpx2
 
+    from atomserve.telemetry.instance import RegistrationReport
     from atomserve.telemetry.status import ApiStatus, AppStatus, ModelStatus, SlotStatus, Status
 
 EVERY = 2.0
@@ -82,6 +83,8 @@ def look(client: httpx2.Client, *, as_json: bool, again: bool) -> None:
     if again:
         print(CLEAR if screen.is_terminal else "", flush=True)
     print(headline(found))
+    if found.registration is not None:
+        print(registered(found.registration))
     screen.print(api_table(found.api_processes))
     for name, app in found.apps.items():
         print(f"\n{about_app(name, app, len(found.api_processes))}")
@@ -99,6 +102,13 @@ def headline(status: Status) -> str:
     if status.partial:
         words.append("not every process answered")
     return ", ".join(words)
+
+
+def registered(report: RegistrationReport) -> str:
+    """Say how far the control plane knows of the instance."""
+    trouble = f" ({report.detail})" if report.detail else ""
+    where = f" at {report.url}" if report.url else ""
+    return f"{report.registrar}: {report.state}{trouble}, as {report.instance}{where}"
 
 
 def about(name: str, model: ModelStatus) -> str:

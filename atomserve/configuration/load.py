@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from atomserve.configuration.catalogue import Key, Setting, catalogue, dotted, generic
+from atomserve.configuration.conflicts import conflicts
 from atomserve.configuration.origins import (
     Statement,
     brief,
@@ -20,7 +21,7 @@ from atomserve.configuration.origins import (
     read_file,
 )
 from atomserve.errors import ConfigError
-from atomserve.settings import TELEMETRY, Settings, conflicts
+from atomserve.settings import TELEMETRY, Settings
 
 
 class Loaded(msgspec.Struct, frozen=True):

@@ -35,6 +35,7 @@ from atomserve.control.messages import (
     Offer,
     Order,
     Ready,
+    RegistrationState,
     Report,
     ResourceDone,
     Retire,
@@ -47,6 +48,7 @@ from atomserve.control.messages import (
     Told,
     Unlink,
     UnloadResource,
+    Unready,
 )
 
 __all__ = [
@@ -80,6 +82,7 @@ __all__ = [
     "Order",
     "Oversize",
     "Ready",
+    "RegistrationState",
     "Report",
     "ResourceDone",
     "Retire",
@@ -92,6 +95,7 @@ __all__ = [
     "Told",
     "Unlink",
     "UnloadResource",
+    "Unready",
     "frame",
     "read_first",
 ]

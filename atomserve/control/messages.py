@@ -47,6 +47,10 @@ class Drain(msgspec.Struct, frozen=True, tag=True):
     timeout: float
 
 
+class Unready(msgspec.Struct, frozen=True, tag=True):
+    """To an API process: answer not ready from now on; `Drain` follows."""
+
+
 class Stop(msgspec.Struct, frozen=True, tag=True):
     """Leave at once."""
 
@@ -95,6 +99,13 @@ class ModelState(msgspec.Struct, frozen=True, tag=True):
 
     def __post_init__(self) -> None:
         _shorten(self, "detail")
+
+
+class RegistrationState(msgspec.Struct, frozen=True, tag=True):
+    """To an API process: whether a control plane knows of the instance, for who asks."""
+
+    state: str
+    detail: str = ""
 
 
 class Link(msgspec.Struct, frozen=True, tag=True):
@@ -181,11 +192,13 @@ Order = (
     Configure
     | ConfigureWorker
     | Drain
+    | Unready
     | Stop
     | Offer
     | Host
     | Serve
     | ModelState
+    | RegistrationState
     | Link
     | Unlink
     | Lost

@@ -170,6 +170,9 @@ class ApiProcess:
                 case control.Drain():
                     self._order = order
                     self._ordered.set()
+                case control.Unready():
+                    self._app.begin_drain()
+                    self._tell_readiness()
                 case control.Stop():
                     await self._leave(0)
                 case control.Serve():

@@ -145,6 +145,11 @@ class ApiProcesses:
         self.expected -= 1
         self.post(control.Host(source))
 
+    def hide(self) -> None:
+        """Let them answer not ready, and start none any more: `drain` follows."""
+        self._stopping.set()
+        self.post(control.Unready())
+
     def drain(self, delay: float) -> None:
         """Stop in order, and kill what has not ended when everything promised has passed."""
         self._stopping.set()
@@ -230,6 +235,7 @@ class ApiProcesses:
         if ready != self._ready:
             self._ready = ready
             self._emit(Ready() if ready else NotReady())
+            self._owner.become_ready(ready)
 
     async def _ask_again(self, index: int, child: Child) -> None:
         facts = {"index": index, "pid": child.pid}
@@ -262,6 +268,9 @@ class Owner(Protocol):
 
     def hear(self, child: Child, message: control.Report) -> None:
         """Take a message that is about the whole instance."""
+
+    def become_ready(self, ready: bool) -> None:
+        """Take it that all of them want traffic from now on, or not."""
 
     def give_up(self, reason: str) -> None:
         """End the instance: an API process dies too often."""

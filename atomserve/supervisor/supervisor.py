@@ -16,10 +16,14 @@ import msgspec
 import structlog
 
 from atomserve import control, exits
+from atomserve.configuration.linker_environment import told_by_app
 from atomserve.errors import Busy, ConfigError, PluginError
 from atomserve.plugins import Source, check_tables
-from atomserve.settings import ModelSettings, Settings
+from atomserve.registration.registrar import Registrar
+from atomserve.registration.registrars import registrar_for
+from atomserve.settings import ModelSettings, RegistrationSettings, Settings
 from atomserve.supervisor.administration import Administration
+from atomserve.supervisor.announcer import Announcer
 from atomserve.supervisor.api_processes import ApiProcesses
 from atomserve.supervisor.certificates import check_certificate
 from atomserve.supervisor.children import Child, reap_orphans
@@ -60,6 +64,8 @@ def run(
     try:
         check_certificate(settings)
         _check_size(settings)
+        registered = settings.registration
+        registrar = registrar_for(registered) if registered.registrar else None
         listeners, admin = _listen(settings)
         settings = _as_bound(settings, listeners)
     except AddressBusy as exc:
@@ -74,7 +80,7 @@ def run(
         supervisor = Supervisor(settings, listeners, apis, on_event)
         for source in sources:
             supervisor.serve(source, worker, Inherited(log_fd, open_files))
-        return await supervisor.run()
+        return await supervisor.run(registrar)
 
     open_files = _raise_open_files()
     log_fd = os.dup(sys.stderr.fileno())  # a worker's own stderr is its plugin's
@@ -151,11 +157,12 @@ class Supervisor:
         self._names: dict[str, Source] = {}
         self._paths: dict[str, Source] = {}
         self._sources = 0
-        self._surveys = Surveys(apis, self._groups)
+        self._announcer = Announcer(settings, apis, listeners.places)
+        self._surveys = Surveys(apis, self._groups, self._announcer.report)
         self._app: control.AppDescribed | None = None
         self._administration = Administration(self._groups)
         self._exit_code = 0
-        self._stopping = False
+        self._stopping = self._halted = self._hurried = False
         self._tasks: anyio.abc.TaskGroup
 
     def __repr__(self) -> str:
@@ -187,18 +194,24 @@ class Supervisor:
         )
         self._groups.append(group)
 
-    async def run(self) -> int:
-        """Start the children, and return the exit code when the last one has ended for good."""
+    async def run(self, registrar: Registrar | None = None) -> int:
+        """Start the children, and return the exit code when the last one has ended for good.
+
+        ``registrar`` tells a control plane of the instance.
+        """
         self._emit(Bound(self._apis.urls))
         with anyio.open_signal_receiver(*_HEEDED, *_SURVIVED) as received:
             async with anyio.create_task_group() as self._tasks:
                 self._tasks.start_soon(self._obey, received)
+                self._tasks.start_soon(self._announcer.run, registrar)
                 async with anyio.create_task_group() as kept:
                     for group in self._groups:
                         kept.start_soon(group.run)
                     await self._apis.run(self)
                     for group in self._groups:
                         group.finish()
+                if not self._hurried:
+                    await self._announcer.withdraw()
                 self._tasks.cancel_scope.cancel()
         if self._apis.aborted:
             log.warning("server.aborted", requests=self._apis.aborted)
@@ -209,7 +222,23 @@ class Supervisor:
         """Tell a new API process what workers serve, and link it to them."""
         for group in self._groups:
             group.introduce(child)
+        self._announcer.introduce(child)
         child.post(control.Serve())
+
+    def become_ready(self, ready: bool) -> None:
+        """Take it that all API processes want traffic from now on, or not."""
+        self._announcer.become_ready(ready)
+
+    def announce(self, registration: RegistrationSettings) -> None:
+        """Be registered as ``registration`` says from now on, instead of as the settings do.
+
+        It is for what is known only after the start, such as what an app says that is served.
+        Settings that do not fit end the instance.
+        """
+        try:
+            self._announcer.announce(registration)
+        except ConfigError as exc:
+            self.fail(str(exc), exits.CONFIG)
 
     def hear(self, child: Child, message: control.Report) -> None:
         """Take what an API process says about the whole instance."""
@@ -257,10 +286,24 @@ class Supervisor:
         if self._app is None:
             self._app = described
             log.info("app.described", prefix=described.prefix, meta=bool(described.meta))
+            self._announce_app(described)
+
+    def _announce_app(self, described: control.AppDescribed) -> None:
+        """Register as the file says, in what the operator leaves open."""
+        said = {"ATOM_API_PREFIX": described.prefix, "META": described.meta}
+        environ = {**os.environ, **{name: value for name, value in said.items() if value}}
+        try:
+            registration = told_by_app(self._settings, environ).registration
+        except ConfigError as exc:
+            return self.fail(str(exc), exits.CONFIG)
+        if registration != self._settings.registration:
+            self.announce(registration)
+        return None
 
     def fail(self, message: str, exit_code: int) -> None:
         """End the instance at once."""
         self._tell_failure(message, exit_code)
+        self._tasks.start_soon(self._announcer.withdraw)
         self._begin_stop()
 
     def give_up(self, reason: str) -> None:
@@ -277,6 +320,7 @@ class Supervisor:
             elif number in _SURVIVED:
                 continue
             elif self._stopping:
+                self._hurried = True
                 self._begin_stop()
             else:
                 # On a terminal nobody withdraws traffic from us: Ctrl-C need not wait for that.
@@ -314,15 +358,32 @@ class Supervisor:
             self._emit(Failed(message, exit_code))
 
     def _begin_drain(self, delay: float) -> None:
-        """Stop in order: the API processes first, which still need the workers."""
+        """Stop in order: the API processes first, which still need the workers.
+
+        Nobody is sent here any more before connections are refused: what routes requests hears of
+        the end first.
+        """
         self._stopping = True
         self._emit(Draining(delay, self._settings.drain_timeout))
+        if self._announcer.claimed:
+            self._apis.hide()
+            self._tasks.start_soon(self._drain_when_withdrawn, delay)
+        else:
+            self._tasks.start_soon(self._announcer.withdraw)
+            self._drain(delay)
+
+    async def _drain_when_withdrawn(self, delay: float) -> None:
+        await self._announcer.withdraw()
+        if not self._halted:
+            self._drain(delay)
+
+    def _drain(self, delay: float) -> None:
         self._apis.drain(delay)
         self._tasks.start_soon(self._close_after, delay)
 
     def _begin_stop(self) -> None:
         """Stop at once."""
-        self._stopping = True
+        self._stopping = self._halted = True
         self._listeners.close()
         self._apis.stop()
         for group in self._groups:

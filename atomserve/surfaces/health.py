@@ -13,6 +13,7 @@ from starlette.routing import Route
 from atomserve.errors import ModelNotFound, problem
 
 READY = "ready"
+REGISTERED = "registered"
 
 
 class Checks(Protocol):
@@ -30,6 +31,10 @@ class Checks(Protocol):
     def draining(self) -> bool:
         """Whether the server is shutting down."""
 
+    @property
+    def registration(self) -> tuple[str, str] | None:
+        """State and detail of the registration at a control plane; it never decides readiness."""
+
     def states(self) -> Mapping[str, tuple[str, str]]:
         """Return state and detail (one line, fit to be shown to anyone) of each model."""
 
@@ -44,16 +49,19 @@ class Health(msgspec.Struct, frozen=True):
     detail: str
     models: Mapping[str, tuple[str, str]]
     apps: Mapping[str, tuple[str, str]] = {}
+    registration: tuple[str, str] | None = None
 
     def text(self, name: str, *, verbose: bool) -> str:
         """Write a line for people, after one for each model if ``verbose``."""
         if not verbose:
             return "ok\n" if self.ok else f"not ok: {self.detail}\n"
         lines = [
-            f"[{_sign(state)}] {kind} {served}: {state}" + (f" ({detail})" if detail else "")
+            _line(f"{kind} {served}", state, detail, good=READY)
             for kind, states in (("model", self.models), ("app", self.apps))
             for served, (state, detail) in states.items()
         ]
+        if self.registration is not None:
+            lines.append(_line("registration", *self.registration, good=REGISTERED))
         verdict = "passed" if self.ok else f"failed: {self.detail}"
         return "\n".join([*lines, f"{name} check {verdict}", ""])
 
@@ -63,6 +71,9 @@ class Health(msgspec.Struct, frozen=True):
         found["models"] = _listed(self.models)
         if self.apps:
             found["apps"] = _listed(self.apps)
+        if self.registration is not None:
+            state, detail = self.registration
+            found["registration"] = {"state": state, "detail": detail}
         return found
 
 
@@ -82,7 +93,8 @@ def routes(checks: Checks) -> list[Route]:
     def ready(request: Request) -> Health:
         states, apps = checks.states(), checks.apps()
         ok = checks.ready and not checks.draining
-        return Health(ok, "" if ok else _reason(checks, {**states, **apps}), states, apps)
+        reason = "" if ok else _reason(checks, {**states, **apps})
+        return Health(ok, reason, states, apps, checks.registration)
 
     def ready_model(request: Request) -> Health | None:
         name = request.path_params["check"]
@@ -138,8 +150,9 @@ def _listed(states: Mapping[str, tuple[str, str]]) -> dict[str, dict[str, str]]:
     return {name: {"state": state, "detail": detail} for name, (state, detail) in states.items()}
 
 
-def _sign(state: str) -> str:
-    return "+" if state == READY else "-"
+def _line(what: str, state: str, detail: str, *, good: str) -> str:
+    sign = "+" if state == good else "-"
+    return f"[{sign}] {what}: {state}" + (f" ({detail})" if detail else "")
 
 
 def _wants_json(request: Request) -> bool:

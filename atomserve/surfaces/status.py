@@ -40,6 +40,8 @@ class Whole:
 
     def __init__(self, engine: Engine, registry: Registry, in_flight: Callable[[], int]) -> None:
         self.instance: Instance | None = None
+        self.registration: tuple[str, str] | None = None
+        """State and detail, if a control plane is told of the instance."""
         self._engine = engine
         self._registry = registry
         self._in_flight = in_flight
@@ -66,6 +68,7 @@ class Whole:
             api_processes=[_api(api, alone=report is None) for api in apis],
             models=_models(apis, {} if report is None else report.models),
             apps=_apps(documents),
+            registration=None if report is None else report.registration,
         )
         others = [] if report is None else [report.departed, report.workers]
         return status, merge([*others, *(document.families for document in documents)])
@@ -112,8 +115,13 @@ def missing(model: Model) -> list[int]:
 class Checks:
     """What the health probes read: at hand in this process, without asking anybody."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, whole: Whole) -> None:
         self._engine = engine
+        self._whole = whole
+
+    @property
+    def registration(self) -> tuple[str, str] | None:
+        return self._whole.registration
 
     @property
     def started(self) -> bool:

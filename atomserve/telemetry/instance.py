@@ -108,6 +108,19 @@ class SupervisorReport(msgspec.Struct, frozen=True):
     rss: int | None
 
 
+class RegistrationReport(msgspec.Struct, frozen=True):
+    """How far a control plane knows of the instance; ``detail`` is why its last call failed."""
+
+    registrar: str
+    state: str
+    detail: str
+    instance: str
+    url: str
+    epoch: int
+    calls: dict[str, dict[str, int]] = {}
+    """How many of each kind were ``ok`` and ``failed``."""
+
+
 class Report(msgspec.Struct, frozen=True):
     """The supervisor's answer: who runs, and what each of them said when it was asked.
 
@@ -122,6 +135,7 @@ class Report(msgspec.Struct, frozen=True):
     workers: list[Snapshot] = []
     partial: bool = False
     """Somebody did not answer in time, and what is told of it is older, or missing."""
+    registration: RegistrationReport | None = None
 
 
 class Instance:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from atomserve.telemetry.instance import SupervisorReport
+from atomserve.telemetry.instance import RegistrationReport, SupervisorReport
 
 
 class Queue(msgspec.Struct, frozen=True):
@@ -76,3 +76,5 @@ class Status(msgspec.Struct, frozen=True):
     api_processes: list[ApiStatus]
     models: dict[str, ModelStatus]
     apps: dict[str, AppStatus] = {}
+    registration: RegistrationReport | None = None
+    """None: no control plane is told of the instance."""

@@ -26,6 +26,7 @@ from atomserve.compat.aiges.parameters import Parameters
 from atomserve.compat.aiges.shim.aiges.dto import DataListCls, DataListNode
 from atomserve.engine.jobs import Payload
 from atomserve.errors import Invalid
+from atomserve.media.sources import Sources
 from atomserve.surfaces.athena.signing import Signed, check_app, check_digest
 from atomserve.surfaces.athena.talks import UNTOLD
 
@@ -56,8 +57,14 @@ def data_list(nodes: Iterable[Node]) -> DataListCls:
 class Reader:
     """Reads what one wrapper is asked, whatever surface it comes from."""
 
-    def __init__(self, described: Described, service: Service, parameters: Parameters) -> None:
-        self._codec = Codec(described.contract)
+    def __init__(
+        self,
+        described: Described,
+        service: Service,
+        parameters: Parameters,
+        sources: Sources | None = None,
+    ) -> None:
+        self._codec = Codec(described.contract, sources)
         self._inputs = {each.name: each for each in described.inputs}
         self._service = service
         self._parameters = parameters

@@ -18,6 +18,7 @@ from atomserve.codecs.answers import Answers
 from atomserve.codecs.athena.answers import once_answer
 from atomserve.codecs.athena.nodes import ONCE, TEXT, Node
 from atomserve.codecs.athena.service import DIALECT, Said, Service, Told, pack
+from atomserve.codecs.referable import referable
 from atomserve.compat.aiges.asked import Reader, data_list
 from atomserve.compat.aiges.calls import Calls
 from atomserve.compat.aiges.contract import Described
@@ -32,6 +33,7 @@ from atomserve.compat.aiges.sessions import SessionManager
 from atomserve.context import current_context
 from atomserve.engine.jobs import Answer, AnswerForm, Payload
 from atomserve.errors import AtomError, BadAnswer, NotReady, PluginError, PluginFailed
+from atomserve.media.sources import Sources
 from atomserve.settings import AigesSettings
 from atomserve.signature import Signature
 from atomserve.surfaces.athena.talks import UNTOLD, distinct
@@ -58,6 +60,7 @@ class AigesRunner:
         model: str,
         config: dict[str, str],
         settings: AigesSettings,
+        sources: Sources,
     ) -> None:
         self.model = model
         self.takes_resources = wrapper.has("load_res")
@@ -66,7 +69,7 @@ class AigesRunner:
         self._config = config
         self._settings = settings
         parameters = Parameters(wrapper.declared.fields.params, settings.validate)
-        self._reader = Reader(described, service, parameters)
+        self._reader = Reader(described, service, parameters, sources)
         self._answers = Answers(described.contract.output)
         self._expected = service.expected("raw")
         self._calls: Calls | None = None
@@ -74,9 +77,8 @@ class AigesRunner:
         """What sessions call: a wrapper may have none of its own."""
         self._figures = Figures(model)
         dialects = {DIALECT: msgspec.to_builtins(service)}
-        self.signature: Signature = msgspec.structs.replace(
-            described.contract.signature, dialects=dialects
-        )
+        shown = referable(described.contract.signature, sources.allowed)
+        self.signature: Signature = msgspec.structs.replace(shown, dialects=dialects)
 
     def load(self) -> None:
         """Make the wrapper and initialise it.

@@ -19,6 +19,7 @@ from atomserve.compat.aiges.loader import Loaded, loaded
 from atomserve.compat.aiges.runtime import AigesRunner
 from atomserve.engine.options import decide
 from atomserve.errors import PluginError
+from atomserve.media.sources import Sources
 from atomserve.plugins import Source, checked_name
 from atomserve.settings import AigesSettings, ModelSettings, Settings
 
@@ -69,6 +70,7 @@ def _prepared(wrapper: Loaded, source: Source, settings: Settings) -> Prepared:
         model=name,
         config=texts(wrapper.config.wrapper, own.config),
         settings=settings.aiges,
+        sources=Sources(settings.media),
     )
     return Prepared(name, options, make)
 

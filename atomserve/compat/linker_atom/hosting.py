@@ -16,11 +16,12 @@ import structlog
 from starlette.applications import Starlette
 
 from atomserve import control
-from atomserve.compat.linker_atom import finder
+from atomserve.compat.linker_atom import finder, sources
 from atomserve.compat.linker_atom.variables import service_environment
 from atomserve.errors import MissingExtra, PluginError
 from atomserve.hosting.foreign import Foreign
 from atomserve.loading import load_script
+from atomserve.media.sources import Sources
 from atomserve.plugins import Source, python_place
 from atomserve.settings import Settings
 
@@ -48,6 +49,7 @@ def load(source: Source, settings: Settings) -> Foreign:
     assert place is not None, "a source is made only of what has this form"
     path = Path(place.target)
     finder.install()
+    sources.use(Sources(settings.media))
     _stand_in(path, settings)
     with _without_server():
         module = load_script(source, path)
