@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
     if "--full" not in arguments and "-m" not in rest:
         command += ["-m", "not slow"]
     if not some:
-        # Two at a time, since most wait for processes; a file's tests share servers, and one process.
+        # Two at a time, since most wait for processes; the tests of a file share servers.
         command += ["-n", "2", "--dist", "loadfile", *tests()]
     return run(*command, *rest) or checked
 
