@@ -71,6 +71,12 @@ class MissingExtra(AtomError):
     code = "missing_extra"
 
 
+class BadSeal(AtomError):
+    """A sealed file is none, was altered, or was sealed with another key."""
+
+    code = "bad_seal"
+
+
 # The request is at fault.
 
 
@@ -160,12 +166,13 @@ class Overloaded(AtomError):
         error_id: str = "",
         headers: Sequence[tuple[bytes, bytes]] = (),
         limit: int | None = None,
+        remaining: int = 0,
     ) -> None:
         super().__init__(
             detail, errors=errors, retry_after=retry_after, error_id=error_id, headers=headers
         )
         self.limit = limit
-        self.remaining = 0
+        self.remaining = remaining
         self.reset = retry_after
 
 
@@ -240,6 +247,45 @@ class PoisonRequest(AtomError):
     """The process that works on this request ends, each time: do not send it again."""
 
     code = "poison_request"
+
+
+# An administrator's order cannot be carried out.
+
+
+class AdminError(AtomError):
+    """The order cannot be carried out."""
+
+    code, status = "administration", 400
+
+
+class Forbidden(AdminError):
+    """The request comes from where none may come."""
+
+    code, status = "forbidden", 403
+
+
+class ResourceNotFound(AdminError):
+    """The model has loaded no resource of this name."""
+
+    code, status = "resource_not_found", 404
+
+
+class Conflict(AdminError):
+    """What there is stands in the way of what is asked for."""
+
+    code, status = "conflict", 409
+
+
+class Misdirected(AdminError):
+    """The request is for a host that this is not."""
+
+    code, status = "misdirected", 421
+
+
+class NotSupported(AdminError):
+    """The model cannot do this."""
+
+    code, status = "not_supported", 501
 
 
 # Nobody waits any more; never sent.

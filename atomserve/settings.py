@@ -36,6 +36,9 @@ HeaderName = Annotated[
     str,
     Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z", extra={"form": "name of a header (X-Tenant)"}),
 ]
+FileName = Annotated[
+    str, Meta(pattern=r"^[^/\x00-\x1f]{1,100}\Z", extra={"form": "part of a file's name"})
+]
 Executor = Literal["process", "thread"]
 ModelName = Annotated[str, Meta(pattern=MODEL_NAME)]
 NotEmpty = Annotated[str, Meta(min_length=1)]
@@ -44,6 +47,13 @@ Origin = Annotated[
     Meta(
         pattern=r"^(\*|null|[a-z][a-z0-9+.-]*://[^/\s]+)\Z",
         extra={"form": "origin (https://example.org, or *)"},
+    ),
+]
+AdminAddress = Annotated[
+    str,
+    Meta(
+        pattern=r"^(unix:.+|[^\s/]+:[0-9]{1,5})\Z",
+        extra={"form": "unix:PATH or HOST:PORT"},
     ),
 ]
 Prefix = Annotated[
@@ -206,6 +216,46 @@ class RegistrationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     ] = {}
 
 
+class ResourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Bounds on what administrators have models load beside their wrappers."""
+
+    largest: Annotated[Bytes, Meta(description="Largest resource.")] = 512 * MiB
+    most: Annotated[Count, Meta(description="Most resources of one model.")] = 64
+    timeout: Annotated[
+        Timeout, Meta(description="How long a worker may take to load or unload a resource.")
+    ] = 60.0
+
+
+class LinkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How linker_atom's clients and services are met."""
+
+    conventions: Annotated[
+        bool,
+        Meta(
+            description="Whether models are served as linker_atom's services are: with its health "
+            "route, its envelope of errors, and a log of each request."
+        ),
+    ] = False
+    health_path: Annotated[
+        str,
+        Meta(
+            pattern=r"^(/[^\s?#{}]+)?\Z",
+            description="Path of the health route; empty is `/v1/health/ping` below the prefix.",
+            extra={"form": "path that begins with /"},
+        ),
+    ] = ""
+    log_parameters: Annotated[
+        bool,
+        Meta(description="Whether that log has each request's headers and parameters, cut short."),
+    ] = True
+    profiling: Annotated[
+        bool, Meta(description="Whether each request is profiled into the log.")
+    ] = False
+    profiling_on_request: Annotated[
+        bool, Meta(description="Whether a request is that asks for it with `?PROFILING=1`.")
+    ] = False
+
+
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the operator says of one model; the wrapper's class attributes decide the rest."""
 
@@ -322,6 +372,38 @@ class TenantSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Part of the waiting places that it may hold."""
 
 
+class LogsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which log files are kept, beside what goes to standard error."""
+
+    folder: Annotated[
+        NotEmpty | None,
+        Meta(description="Folder of log files, below it the host's; unset, none are written."),
+    ] = None
+    name: Annotated[FileName, Meta(description="What the files are called after.")] = "atomserve"
+    max_bytes: Annotated[Bytes, Meta(description="Bytes of a file; another follows.")] = 100 * MiB
+    keep: Annotated[Count, Meta(description="Log files that are left, the newest.")] = 30
+
+
+class SkyWalkingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whether and where Apache SkyWalking's agent reports to; its other variables are its own."""
+
+    enabled: Annotated[
+        bool, Meta(description="Whether the agent runs in each process; extra `skywalking`.")
+    ] = False
+    collector: Annotated[str, Meta(description="Address of its collector, `host:port`.")] = ""
+    service: Annotated[str, Meta(description="Name of this service; empty is `atomserve`.")] = ""
+    instance: Annotated[str, Meta(description="Name of this instance; empty is the machine's.")] = (
+        ""
+    )
+    report_logs: Annotated[
+        bool, Meta(description="Whether records of Python's `logging` are reported.")
+    ] = True
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error", "critical"],
+        Meta(description="Least level reported."),
+    ] = "debug"
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole configuration of one instance."""
 
@@ -329,7 +411,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         tuple[NotEmpty, ...],
         Meta(
             description="What to serve: `[NAME=]` and then an installed plugin's name, "
-            "`package.module:Class` or `path/to/file.py[:Class]`."
+            "`package.module:Class`, `path/to/file.py[:Class]`, or what a loader makes servable: "
+            "`aiges:PATH`, `asgi:package.module:app`, `linker:path/to/server.py`."
         ),
     ] = ()
     host: Annotated[NotEmpty, Meta(description="Address to listen on.")] = "127.0.0.1"
@@ -340,6 +423,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         NotEmpty | None,
         Meta(description="Path of a unix socket to listen on instead of host and port."),
     ] = None
+    admin: Annotated[
+        AdminAddress | None,
+        Meta(
+            description="Where administrators are listened to, who may change what is served: "
+            "`unix:PATH`, for the user alone, or `HOST:PORT`."
+        ),
+    ] = None
+    admin_hosts: Annotated[
+        tuple[NotEmpty, ...],
+        Meta(
+            description="Host names by which administrators may ask, beside this machine's own; "
+            "without any, `admin` is no address that other machines reach."
+        ),
+    ] = ()
     api_processes: Annotated[Count, Meta(description="Processes that speak HTTP.")] = 1
     server: Annotated[Literal["hypercorn"], Meta(description="The HTTP server.")] = "hypercorn"
     executor: Annotated[
@@ -389,6 +486,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     docs: Annotated[
         bool, Meta(description="Whether `/openapi.json` and the pages under `/docs` are served.")
     ] = True
+    title: Annotated[
+        NotEmpty | None, Meta(description="Title of the API's description; unset, the models.")
+    ] = None
+    description: Annotated[
+        NotEmpty | None, Meta(description="What that description begins with.")
+    ] = None
     limits: Limits = Limits()
     cors: Cors = Cors()
     trusted_proxies: Annotated[
@@ -405,9 +508,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             'rate = "100/s", share = 0.5}`; `*` stands for all that are not named.'
         ),
     ] = {}
+    resources: ResourceSettings = ResourceSettings()
     aiges: AigesSettings = AigesSettings()
+    logs: LogsSettings = LogsSettings()
+    skywalking: SkyWalkingSettings = SkyWalkingSettings()
     registration: RegistrationSettings = RegistrationSettings()
+    linker: LinkerSettings = LinkerSettings()
     models: dict[ModelName, ModelSettings] = {}
+
+
+TELEMETRY = ("logs", "skywalking")
+"""Sections in which a wrong value is passed over with a warning: serving matters more."""
 
 
 def conflicts(settings: Settings) -> Iterator[tuple[str, str]]:
@@ -418,6 +529,9 @@ def conflicts(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "keyfile", "a private key needs its certificate: set certfile too"
     if settings.cors.credentials and "*" in settings.cors.origins:
         yield "cors.credentials", "not for origin *: list the origins that may send credentials"
+    host = admin_host(settings.admin)
+    if host is not None and not settings.admin_hosts and not _is_own(host):
+        yield "admin", f"other machines reach {host}: list the names to ask by in admin_hosts"
     for network in settings.trusted_proxies:
         try:
             ipaddress.ip_network(network)
@@ -457,3 +571,18 @@ def _no_address(url: str) -> str:
     if parts.query or parts.fragment:
         return "may have no ? and no #"
     return ""
+
+
+def admin_host(address: str | None) -> str | None:
+    """Return the host of ``address``, if it is not a unix socket's."""
+    if address is None or address.startswith("unix:"):
+        return None
+    return address.rpartition(":")[0].strip("[]")
+
+
+def _is_own(host: str) -> bool:
+    """Say whether nobody but this machine reaches ``host``."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

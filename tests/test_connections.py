@@ -105,3 +105,12 @@ async def test_a_body_that_is_wanted_is_asked_for(port: int) -> None:
             assert (await client.head()).status == 100
             await client.send(body)
             assert (await client.answer()).status == 200
+
+
+async def test_an_upgrade_to_http2_is_ignored(port: int) -> None:
+    async with connect(port) as client:
+        fields = ("connection: upgrade, http2-settings", "upgrade: h2c", "http2-settings: AAMAAABk")
+        await client.send(get("/livez", *fields))
+        assert (await client.answer()).status == 200
+        await client.send(get("/livez"))
+        assert (await client.answer()).status == 200

@@ -95,6 +95,40 @@ async def test_what_another_version_answered_is_not_given() -> None:
         assert status(anew).startswith("fwd=miss; stored")
 
 
+async def test_who_joins_a_job_that_loses_its_place_for_its_tenant_keeps_waiting() -> None:
+    def ask(x: int, tenant: str) -> Call:
+        return model.call(Payload(body=b'{"x":%d}' % x), Context(model="it", tenant=tenant))
+
+    async with serving(Gate, cacheable=True, queue_size=3) as model:
+        running = ask(1, "greedy")
+        await entered()
+        waiting = [ask(x, "greedy") for x in (2, 4, 3)]
+        follower = ask(3, "modest")
+        newcomer = ask(5, "other")  # takes the place of what greedy asked last
+        for refused in waiting[1:]:  # and the follower that of what it asked before
+            with pytest.raises(Overloaded):
+                await refused.answer()
+        Gate.last.open.set()
+        kept = [running, waiting[0], newcomer, follower]
+        assert [(await each.answer()).body for each in kept] == [b"1", b"2", b"5", b"3"]
+        assert not model.jobs
+
+
+async def test_who_joins_in_a_greater_hurry_hastens_the_job() -> None:
+    async with serving(Gate, cacheable=True) as model:
+        calls = [call(model, b'{"x":1}')]
+        await entered()
+        calls += [call(model, b'{"x":2}', urgency=3), call(model, b'{"x":3}', urgency=5)]
+        calls += [call(model, b'{"x":3}', urgency=1)]
+        ended: list[Any] = []
+        async with anyio.create_task_group() as tasks:
+            for each in calls:
+                tasks.start_soon(outcome, each, ended)
+            await anyio.lowlevel.checkpoint()
+            Gate.last.open.set()
+        assert ended == [b"1", b"3", b"3", b"2"]
+
+
 async def test_a_kept_answer_takes_no_place_in_the_queue() -> None:
     async with serving(Gate, cacheable=True, queue_size=1) as model:
         Gate.last.open.set()
@@ -272,8 +306,16 @@ class Table:
         self.forgotten: list[Job] = []
         self.refusal: AtomError | None = None
         self.flights = Flights(
-            Cache(1024 * 1024, 60.0), "1", longest, self.accept, self.forgotten.append
+            Cache(1024 * 1024, 60.0),
+            "1",
+            longest,
+            accept=self.accept,
+            hasten=self.hasten,
+            forget=self.forgotten.append,
         )
+
+    def hasten(self, job: Job, urgency: int) -> None:
+        job.urgency = urgency
 
     def accept(self, job: Job) -> None:
         if self.refusal is not None:

@@ -23,6 +23,9 @@ class Server:
     def states(self) -> dict[str, tuple[str, str]]:
         return self.models
 
+    def apps(self) -> dict[str, tuple[str, str]]:
+        return {}
+
 
 @pytest.fixture
 def server() -> Server:

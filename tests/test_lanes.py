@@ -73,6 +73,16 @@ def test_a_full_lane_refuses(lane: Lane) -> None:
     assert len(lane) == 3
 
 
+def test_a_job_that_would_come_too_late_is_refused_although_there_are_places(lane: Lane) -> None:
+    [first] = offered(lane, job())
+    assert lane.take(1, 0.0) == [first]
+    lane.finished(first, 2.0)  # two seconds each
+    offered(lane, job())
+    with pytest.raises(Overloaded, match="after the request's deadline") as caught:
+        lane.offer(job(deadline=3.0), 2.0)
+    assert (caught.value.limit, caught.value.remaining) == (3, 2)
+
+
 def test_an_expired_job_fails_without_being_run(lane: Lane) -> None:
     late, live = job(deadline=1.0), job(deadline=3.0)
     lane.offer(late)

@@ -16,14 +16,14 @@ PACKAGE = ROOT / "atomserve"
 # The table of docs/architecture.md; a folder stands for all of its modules.
 LAYERS = (
     "errors exits heap specs context wrapper units lifeline",
-    "fields",
+    "fields sealed",
     "settings schemas telemetry class_checks",
     "signature plugins configuration guard",
     "loading engine",
     "codecs transport control registration",
     "backends",
     "surfaces",
-    "orders",
+    "orders hosting",
     "app compat",
     "server supervisor",
     "background",

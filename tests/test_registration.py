@@ -453,6 +453,12 @@ def test_r08_the_late_withdrawal_of_one_boot_does_not_meet_the_next_at_consul(
     assert set(plane.services) == {"pod-1-b2"}
 
 
+def test_what_meta_says_is_no_mistake_where_another_registrar_was_chosen(tmp_path: Path) -> None:
+    path = {"path": str(tmp_path)}
+    registrar_for(RegistrationSettings(registrar="file", options={**OPTIONS, **path}))
+    registrar_for(RegistrationSettings(registrar="consul", options=OPTIONS))
+
+
 # Files.
 
 

@@ -88,9 +88,13 @@ def ask(client: httpx2.Client, model: str, **inputs: object) -> httpx2.Response:
 
 
 def test_50_requests_in_flight_are_answered_after_sigterm(tmp_path: Path) -> None:
-    arguments = ("--plugins", "echo_sleep", "--slots", "50", "--drain-delay", "300ms")
+    arguments = ("--plugins", "echo_sleep", "--slots", "2", "--drain-delay", "300ms")
+    capacity = "models.echo_sleep.capacity = 25\n"
     limits = httpx2.Limits(max_connections=100)
-    with live.live(tmp_path, *arguments) as server, server.client(limits=limits) as client:
+    with (
+        live.live(tmp_path, *arguments, toml=capacity) as server,
+        server.client(limits=limits) as client,
+    ):
         with ThreadPoolExecutor(50) as pool:
             inflight: list[Future[httpx2.Response]] = [
                 pool.submit(ask, client, "echo_sleep", seconds=1.0) for _ in range(50)

@@ -40,6 +40,8 @@ def prepare(source: Source, settings: Settings) -> Prepared:
         PluginError: it cannot be imported or validated.
         ConfigError: its configuration does not fit.
     """
+    if source.kind == "app":
+        raise PluginError(f"{source}: is an app, which is hosted, and no model")
     if source.kind == "loader":
         return _loader_of(source)(source, settings)
     cls = load_class(source, base=Wrapper)

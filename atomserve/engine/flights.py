@@ -12,7 +12,7 @@ from atomserve.engine.calls import Call
 from atomserve.engine.digests import digest
 from atomserve.engine.jobs import Answer, Job, Payload
 from atomserve.engine.replies import One
-from atomserve.errors import Abandoned, AtomError, DeadlineExceeded
+from atomserve.errors import Abandoned, AtomError, DeadlineExceeded, Overloaded
 
 BYPASS, MISS, COLLAPSED = "fwd=bypass", "fwd=miss", "fwd=miss; collapsed"
 
@@ -20,11 +20,14 @@ BYPASS, MISS, COLLAPSED = "fwd=bypass", "fwd=miss", "fwd=miss; collapsed"
 class Caller:
     """One of those who wait for a job, in the job's place; ``status`` is RFC 9211's."""
 
-    __slots__ = ("_flight", "reply", "status")
+    __slots__ = ("_flight", "context", "reply", "status")
 
-    def __init__(self, reply: One, status: str, flight: Flight | None = None) -> None:
+    def __init__(
+        self, reply: One, status: str, context: Context, flight: Flight | None = None
+    ) -> None:
         self.reply = reply
         self.status = status
+        self.context = context
         self._flight = flight
 
     @property
@@ -48,7 +51,7 @@ class Flight:
 
     The job's deadline is the latest of theirs: whoever joins moves it. A worker knows it as it was
     when the job was sent: of a job that it then refused as expired, those who still have time get
-    a second run.
+    a second run. So do other tenants' callers of a job that lost its place to another tenant.
     """
 
     __slots__ = ("callers", "job", "key", "reply", "rerun", "until")
@@ -64,12 +67,11 @@ class Flight:
         self.callers: dict[Caller, None] = {}
         self.rerun = False
 
-    def join(self, reply: One, status: str, deadline: float) -> Caller:
-        """Let one more wait, until ``deadline``."""
-        context = self.job.context
-        if context.deadline is None or context.deadline < deadline:
-            context.deadline = deadline
-        caller = Caller(reply, status, self)
+    def join(self, reply: One, status: str, context: Context) -> Caller:
+        """Let one more wait, until its deadline."""
+        own = self.job.context
+        own.deadline = max(own.deadline or 0.0, context.deadline or 0.0)
+        caller = Caller(reply, status, context, self)
         self.callers[caller] = None
         return caller
 
@@ -83,6 +85,18 @@ class Flight:
     def in_time(self, now: float) -> bool:
         """Say whether somebody has time left for a second run."""
         return bool(self.callers) and not self.rerun and not self.job.expired(now)
+
+    def shed(self, refusal: Overloaded) -> Context | None:
+        """Tell ``refusal`` to the callers of the job's tenant; return another's context, if any."""
+        refused = self.job.context.tenant
+        for caller in [each for each in self.callers if each.context.tenant == refused]:
+            del self.callers[caller]
+            caller.reply.fail(refusal)
+        contexts = [each.context for each in self.callers]
+        if not contexts:
+            return None
+        contexts[0].deadline = max(each.deadline or 0.0 for each in contexts)
+        return contexts[0]
 
     def land(self, outcome: Answer | AtomError, note: str = "") -> None:
         """Tell all callers; ``note`` is what those who did not join late are told beside it."""
@@ -99,7 +113,8 @@ class Flight:
 class Flights:
     """What is on its way for one model, by digest, and what is kept of it.
 
-    ``accept`` and ``forget`` are the model's: they take a job on, and let go of one that ended.
+    ``accept``, ``hasten`` and ``forget`` are the model's: they take a job on, make one that waits
+    more urgent, and let go of one that ended.
     """
 
     def __init__(
@@ -107,13 +122,16 @@ class Flights:
         cache: Cache,
         version: str,
         longest: float,
+        *,
         accept: Callable[[Job], None],
+        hasten: Callable[[Job, int], None],
         forget: Callable[[Job], None],
     ) -> None:
         self.cache = cache
         self._version = version
         self._longest = longest
         self._accept = accept
+        self._hasten = hasten
         self._forget = forget
         self._flights: dict[bytes, Flight] = {}
 
@@ -125,28 +143,34 @@ class Flights:
         now = time.monotonic()
         key = digest(payload, self._version)
         reply = One()
-        caller = self._known(key, reply, now, now + patience)
+        context.deadline = now + patience
+        caller = self._known(key, reply, context, now, urgency)
         if caller is None:
             flight = Flight(key, payload, context, urgency=urgency, until=now + self._longest)
             self._start(flight)
-            caller = flight.join(reply, BYPASS if key is None else MISS, now + patience)
+            status = BYPASS if key is None else MISS
+            caller = flight.join(reply, status, context)
         else:
             payload.release()
         return Call(caller, reply, patience, _nothing)
 
-    def _known(self, key: bytes | None, reply: One, now: float, deadline: float) -> Caller | None:
+    def _known(
+        self, key: bytes | None, reply: One, context: Context, now: float, urgency: int
+    ) -> Caller | None:
         """Return the part in what there is already."""
         if key is None:
             return None
         kept = self.cache.get(key, now)
         if kept is not None:
             reply.answer(kept.answer)
-            return Caller(reply, f"hit; ttl={int(kept.until - now)}")
+            return Caller(reply, f"hit; ttl={int(kept.until - now)}", context)
         flight = self._flights.get(key)
         # Without callers it was abandoned in this very turn.
         if flight is None or not flight.callers or flight.until <= now:
             return None
-        return flight.join(reply, COLLAPSED, deadline)
+        if urgency < flight.job.urgency:
+            self._hasten(flight.job, urgency)
+        return flight.join(reply, COLLAPSED, context)
 
     def _start(self, flight: Flight) -> None:
         """Have the flight's job run; raises as accepting it does."""
@@ -159,7 +183,10 @@ class Flights:
     def _ended(self, flight: Flight, outcome: Answer | AtomError) -> None:
         now = time.monotonic()
         if isinstance(outcome, DeadlineExceeded) and flight.in_time(now):
-            self._run_again(flight)
+            flight.rerun = True
+            self._run_again(flight, flight.job.context)
+        elif isinstance(outcome, Overloaded) and (context := flight.shed(outcome)) is not None:
+            self._run_again(flight, context)
         else:
             self._forget(flight.job)
             self._land(flight, outcome, now)
@@ -173,7 +200,7 @@ class Flights:
                 outcome, note = kept.answer, f"; stored; ttl={int(self.cache.ttl)}"
         flight.land(outcome, note)
 
-    def _run_again(self, flight: Flight) -> None:
+    def _run_again(self, flight: Flight, context: Context) -> None:
         old = flight.job
         payload, old.payload = old.payload, Payload()
         if not isinstance(payload.body, bytes | bytearray | memoryview):
@@ -181,8 +208,8 @@ class Flights:
             large, payload.body = payload.body, bytes(payload.body.data)
             large.release()
         self._forget(old)
-        flight.rerun, flight.reply = True, One()
-        flight.job = Job(payload, old.context, flight.reply, urgency=old.urgency)
+        flight.reply = One()
+        flight.job = Job(payload, context, flight.reply, urgency=old.urgency)
         try:
             self._start(flight)
         except AtomError as exc:

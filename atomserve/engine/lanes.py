@@ -165,6 +165,12 @@ class Lane:
         if self.batching is not None:
             self._count_in(job, now)
 
+    def hasten(self, job: Job, urgency: int) -> None:
+        """Make ``job``, if it waits here, as urgent as ``urgency``, which is more than it was."""
+        if self._queue.drop(job):
+            job.urgency = urgency
+            self._queue.add(job)
+
     def drop(self, job: Job) -> None:
         """Forget ``job``; its place is free at once."""
         if self._queue.drop(job):
@@ -290,6 +296,7 @@ class Lane:
                 "deadline: retry later or elsewhere",
                 retry_after=wait - left,
                 limit=self.size,
+                remaining=max(0, self.size - len(self)),
             )
 
     def _may_shed(self, name: str) -> bool:

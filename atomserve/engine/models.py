@@ -250,6 +250,7 @@ class Model:
             signature.version,
             longest=options.timeout,
             accept=self._accept_shared,
+            hasten=self._lane.hasten,
             forget=self._forget,
         )
 

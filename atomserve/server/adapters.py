@@ -14,8 +14,8 @@ import hypercorn.asyncio
 
 from atomserve.control import BACKLOG
 from atomserve.errors import ConfigError
+from atomserve.hosting.lifespan import ASGIApp
 from atomserve.server import connections
-from atomserve.server.lifespan import ASGIApp
 from atomserve.settings import Settings
 
 GRACE = 30.0
@@ -48,8 +48,6 @@ async def serve_hypercorn(
     stop: anyio.Event,
 ) -> None:
     """Serve HTTP/1.1 and HTTP/2 (by prior knowledge, or by ALPN with TLS) on Hypercorn.
-
-    An upgrade to h2c is answered as well: Hypercorn has no switch for that.
 
     Give it a task of its own: on some versions of Python a cancellation count stays on the task.
     """

@@ -63,6 +63,7 @@ class ApiProcesses:
         command: Sequence[str],
         *,
         emit: Callable[[Event], None],
+        admin: Listeners | None = None,
     ) -> None:
         self.running: dict[int, Child] = {}
         """The process of each index that has one now."""
@@ -75,6 +76,7 @@ class ApiProcesses:
         """How many models workers serve."""
         self._settings = settings
         self._listeners = listeners
+        self._admin = admin
         self._command = command
         self._emit = emit
         self._ready = False
@@ -190,8 +192,14 @@ class ApiProcesses:
     async def _run_child(self, index: int) -> Child:
         """Start API process ``index`` and return it when it has ended."""
         fds = tuple(sock.fileno() for sock in self._listeners.groups[index])
-        child = Child.start(self._command, fds)
-        child.post(control.Configure(self._settings, self.sources, fds, os.getpid(), self.expected))
+        admin: tuple[int, ...] = ()
+        if self._admin is not None and not index:  # whom the supervisor answers makes no difference
+            admin = tuple(sock.fileno() for sock in self._admin.groups[0])
+        child = Child.start(self._command, fds + admin)
+        parent = os.getpid()
+        child.post(
+            control.Configure(self._settings, self.sources, fds, parent, self.expected, admin)
+        )
         self.running[index] = child
         self._emit(Started(index, child.pid))
         self._owner.introduce(child)

@@ -16,17 +16,25 @@ import msgspec
 import structlog
 
 from atomserve import control, exits
-from atomserve.errors import ConfigError, PluginError
+from atomserve.configuration.linker_environment import HOST_NODE_NAME, META, told_by_app
+from atomserve.errors import Busy, ConfigError, PluginError
 from atomserve.plugins import Source, check_tables
 from atomserve.registration.registrar import Registrar
 from atomserve.registration.registrars import registrar_for
 from atomserve.settings import ModelSettings, RegistrationSettings, Settings
+from atomserve.supervisor.administration import Administration
 from atomserve.supervisor.announcer import Announcer
 from atomserve.supervisor.api_processes import ApiProcesses
 from atomserve.supervisor.certificates import check_certificate
 from atomserve.supervisor.children import Child, reap_orphans
 from atomserve.supervisor.events import Bound, Drained, Draining, Event, Failed
-from atomserve.supervisor.listeners import AddressBusy, Listeners, listen, listen_unix
+from atomserve.supervisor.listeners import (
+    AddressBusy,
+    Listeners,
+    listen,
+    listen_for_admin,
+    listen_unix,
+)
 from atomserve.supervisor.surveys import Surveys
 from atomserve.supervisor.worker import Inherited
 from atomserve.supervisor.workers import WorkerGroup
@@ -58,7 +66,8 @@ def run(
         _check_size(settings)
         registered = settings.registration
         registrar = registrar_for(registered) if registered.registrar else None
-        listeners = _listen(settings)
+        listeners, admin = _listen(settings)
+        settings = _as_bound(settings, listeners)
     except AddressBusy as exc:
         on_event(Failed(str(exc), exits.PORT_BUSY))
         return exits.PORT_BUSY
@@ -67,7 +76,7 @@ def run(
         return exits.CONFIG
 
     async def supervise() -> int:
-        apis = ApiProcesses(settings, listeners, child, emit=on_event)
+        apis = ApiProcesses(settings, listeners, child, emit=on_event, admin=admin)
         supervisor = Supervisor(settings, listeners, apis, on_event)
         for source in sources:
             supervisor.serve(source, worker, Inherited(log_fd, open_files))
@@ -80,6 +89,8 @@ def run(
     finally:
         os.close(log_fd)
         listeners.close()
+        if admin is not None:
+            admin.close()
 
 
 def _check_size(settings: Settings) -> None:
@@ -103,10 +114,29 @@ def _raise_open_files() -> int:
     return soft
 
 
-def _listen(settings: Settings) -> Listeners:
+def _listen(settings: Settings) -> tuple[Listeners, Listeners | None]:
+    """Bind the addresses of clients, and that of administrators if there is one."""
     if settings.uds is not None:
-        return listen_unix(settings.uds, processes=settings.api_processes)
-    return listen(settings.host, settings.port, processes=settings.api_processes)
+        listeners = listen_unix(settings.uds, processes=settings.api_processes)
+    else:
+        listeners = listen(settings.host, settings.port, processes=settings.api_processes)
+    if settings.admin is None:
+        return listeners, None
+    try:
+        admin = listen_for_admin(settings.admin)
+    except BaseException:
+        listeners.close()
+        raise
+    log.info("admin.listening", places=admin.places)
+    return listeners, admin
+
+
+def _as_bound(settings: Settings, listeners: Listeners) -> Settings:
+    """Return ``settings`` with the port that 0 has become."""
+    if settings.uds is not None:
+        return settings
+    port = listeners.groups[0][0].getsockname()[1]
+    return msgspec.structs.replace(settings, port=port)
 
 
 class Supervisor:
@@ -125,9 +155,12 @@ class Supervisor:
         self._emit = on_event
         self._groups: list[WorkerGroup] = []
         self._names: dict[str, Source] = {}
+        self._paths: dict[str, Source] = {}
         self._sources = 0
         self._announcer = Announcer(settings, apis, listeners.places)
         self._surveys = Surveys(apis, self._groups, self._announcer.report)
+        self._app: control.AppDescribed | None = None
+        self._administration = Administration(self._groups)
         self._exit_code = 0
         self._stopping = self._halted = self._hurried = False
         self._tasks: anyio.abc.TaskGroup
@@ -137,8 +170,12 @@ class Supervisor:
         return f"<Supervisor {state}: {self._apis}, {self._groups}>"
 
     def serve(self, source: Source, worker: Sequence[str], inherited: Inherited) -> None:
-        """Serve ``source`` by workers, or in the API processes if the settings say so."""
+        """Serve ``source`` by workers, or in the API processes: an app, or what is set so."""
         self._sources += 1
+        if source.kind == "app":
+            self._apis.sources += (source,)
+            self._names[source.name or ""] = source
+            return
         model = self._settings.models.get(source.name or "", ModelSettings())
         if (model.executor or self._settings.executor) == "thread":
             self._apis.sources += (source,)
@@ -212,13 +249,17 @@ class Supervisor:
             case control.Excused(model):
                 for group in self._of(model):
                     group.excuse(message)
+            case control.AppDescribed():
+                self.learn_app(message)
             case control.Survey(number):
                 self._tasks.start_soon(self._surveys.answer, child, number)
+            case control.LoadResource() | control.UnloadResource() | control.ListResources():
+                self._administer(child, message)
             case control.Fatal(text, exit_code):
                 self.fail(text, exit_code)
 
-    def claim(self, model: str, source: Source) -> bool:
-        """Take the name ``model`` for ``source``; False if it is refused, which ends all."""
+    def claim(self, model: str, source: Source, paths: Sequence[str] = ()) -> bool:
+        """Take ``model`` and ``paths`` for ``source``; False if refused, which ends all."""
         try:
             other = self._names.setdefault(model, source)
             if other is not source:
@@ -226,12 +267,36 @@ class Supervisor:
                     f'two models are called "{model}": {other} and {source}; '
                     "give one of them another name with NAME="
                 )
+            for path in paths:
+                other = self._paths.setdefault(path, source)
+                if other is not source:
+                    raise PluginError(
+                        f"two models are asked under {path}: {other} and {source}; "
+                        "give one of them a name, and so a path, of its own with NAME="
+                    )
             if len(self._names) == self._sources:
                 check_tables(self._settings, self._names)
         except PluginError as exc:
             self.fail(str(exc), exits.CONFIG)
             return False
         return True
+
+    def learn_app(self, described: control.AppDescribed) -> None:
+        """Take what the hosted app's file has said; all API processes say it, the first counts."""
+        if self._app is not None:
+            return
+        self._app = described
+        log.info("app.described", prefix=described.prefix, meta=bool(described.meta))
+        said = {META: described.meta}
+        if HOST_NODE_NAME in os.environ:
+            said[HOST_NODE_NAME] = os.environ[HOST_NODE_NAME]
+        try:
+            told = told_by_app(self._settings, said)
+        except ConfigError as exc:
+            self.fail(str(exc), exits.CONFIG)
+            return
+        if told.registration != self._settings.registration:
+            self.announce(told.registration)
 
     def fail(self, message: str, exit_code: int) -> None:
         """End the instance at once."""
@@ -259,6 +324,16 @@ class Supervisor:
                 # On a terminal nobody withdraws traffic from us: Ctrl-C need not wait for that.
                 delay = 0.0 if number == signal.SIGINT else self._settings.drain_delay
                 self._begin_drain(delay)
+
+    def _administer(self, child: Child, message: control.Administration) -> None:
+        files: list[int] = []
+        if isinstance(message, control.LoadResource):
+            try:
+                files += child.descriptors(message.descriptors)
+            except control.Lacking as exc:
+                child.post(control.Told(message.number, code=Busy.code, detail=str(exc)))
+                return
+        self._tasks.start_soon(self._administration.answer, child, message, files)
 
     def _of(self, model: str) -> Iterator[WorkerGroup]:
         yield from (group for group in self._groups if group.standing.model == model)

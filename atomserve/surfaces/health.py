@@ -38,6 +38,9 @@ class Checks(Protocol):
     def states(self) -> Mapping[str, tuple[str, str]]:
         """Return state and detail (one line, fit to be shown to anyone) of each model."""
 
+    def apps(self) -> Mapping[str, tuple[str, str]]:
+        """Return state and detail of each hosted app."""
+
 
 class Health(msgspec.Struct, frozen=True):
     """A probe's answer; ``detail`` says why it is not ok."""
@@ -45,6 +48,7 @@ class Health(msgspec.Struct, frozen=True):
     ok: bool
     detail: str
     models: Mapping[str, tuple[str, str]]
+    apps: Mapping[str, tuple[str, str]] = {}
     registration: tuple[str, str] | None = None
 
     def text(self, name: str, *, verbose: bool) -> str:
@@ -52,8 +56,9 @@ class Health(msgspec.Struct, frozen=True):
         if not verbose:
             return "ok\n" if self.ok else f"not ok: {self.detail}\n"
         lines = [
-            _line(f"model {model}", state, detail, good=READY)
-            for model, (state, detail) in self.models.items()
+            _line(f"{kind} {served}", state, detail, good=READY)
+            for kind, states in (("model", self.models), ("app", self.apps))
+            for served, (state, detail) in states.items()
         ]
         if self.registration is not None:
             lines.append(_line("registration", *self.registration, good=REGISTERED))
@@ -62,15 +67,14 @@ class Health(msgspec.Struct, frozen=True):
 
     def data(self) -> dict[str, Any]:
         """Return the form that programs read."""
-        models = {
-            model: {"state": state, "detail": detail}
-            for model, (state, detail) in self.models.items()
-        }
-        data = {"ok": self.ok, "detail": self.detail, "models": models}
+        found: dict[str, Any] = {"ok": self.ok, "detail": self.detail}
+        found["models"] = _listed(self.models)
+        if self.apps:
+            found["apps"] = _listed(self.apps)
         if self.registration is not None:
             state, detail = self.registration
-            data["registration"] = {"state": state, "detail": detail}
-        return data
+            found["registration"] = {"state": state, "detail": detail}
+        return found
 
 
 def routes(checks: Checks) -> list[Route]:
@@ -80,25 +84,27 @@ def routes(checks: Checks) -> list[Route]:
     """
 
     def live(request: Request) -> Health:
-        return Health(True, "", checks.states())
+        return Health(True, "", checks.states(), checks.apps())
 
     def started(request: Request) -> Health:
         detail = "" if checks.started else "starting"
-        return Health(checks.started, detail, checks.states())
+        return Health(checks.started, detail, checks.states(), checks.apps())
 
     def ready(request: Request) -> Health:
-        states = checks.states()
+        states, apps = checks.states(), checks.apps()
         ok = checks.ready and not checks.draining
-        reason = "" if ok else _reason(checks, states)
-        return Health(ok, reason, states, checks.registration)
+        reason = "" if ok else _reason(checks, {**states, **apps})
+        return Health(ok, reason, states, apps, checks.registration)
 
     def ready_model(request: Request) -> Health | None:
-        model = request.path_params["check"]
-        state = checks.states().get(model)
-        if state is None:
+        name = request.path_params["check"]
+        models = {found: state for found, state in checks.states().items() if found == name}
+        apps = {found: state for found, state in checks.apps().items() if found == name}
+        if not (models or apps):
             return None
-        ok = state[0] == READY and not checks.draining
-        return Health(ok, "" if ok else _reason(checks, {model: state}), {model: state})
+        state, _ = {**models, **apps}[name]
+        ok = state == READY and not checks.draining
+        return Health(ok, "" if ok else _reason(checks, {**models, **apps}), models, apps)
 
     return [
         Route("/livez", _probe("livez", live)),
@@ -143,6 +149,10 @@ def _reason(checks: Checks, states: Mapping[str, tuple[str, str]]) -> str:
 def _line(what: str, state: str, detail: str, *, good: str) -> str:
     sign = "+" if state == good else "-"
     return f"[{sign}] {what}: {state}" + (f" ({detail})" if detail else "")
+
+
+def _listed(states: Mapping[str, tuple[str, str]]) -> dict[str, dict[str, str]]:
+    return {name: {"state": state, "detail": detail} for name, (state, detail) in states.items()}
 
 
 def _wants_json(request: Request) -> bool:

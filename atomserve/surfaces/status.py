@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 from starlette.requests import Request
@@ -22,12 +22,13 @@ from atomserve.telemetry.instance import (
     ApiReport,
     Instance,
     ModelReport,
+    OwnApp,
     OwnModel,
     OwnSlot,
     Report,
     WorkerReport,
 )
-from atomserve.telemetry.status import ApiStatus, ModelStatus, Queue, SlotStatus, Status
+from atomserve.telemetry.status import ApiStatus, AppStatus, ModelStatus, Queue, SlotStatus, Status
 from atomserve.telemetry.vitals import resident
 
 
@@ -48,7 +49,8 @@ class Whole:
     def own(self) -> ApiDocument:
         """Return what this process knows of itself."""
         models = {name: _own_model(model) for name, model in self._engine.models.items()}
-        return ApiDocument(self._registry.snapshot(), models, self._in_flight())
+        apps = {guest.name: OwnApp(guest.state, guest.detail) for guest in self._engine.guests}
+        return ApiDocument(self._registry.snapshot(), models, self._in_flight(), apps)
 
     async def look(self, patience: float = PATIENCE) -> tuple[Status, list[Snapshot]]:
         """Return how all is, and what all have counted; of who is silent, what was last heard."""
@@ -66,6 +68,7 @@ class Whole:
             api_processes=[_api(api, alone=report is None) for api in apis],
             models=_models(apis, {} if report is None else report.models),
             registration=None if report is None else report.registration,
+            apps=_apps(documents),
         )
         departed = [] if report is None else report.departed
         return status, merge([departed, *(document.families for document in documents)])
@@ -140,6 +143,10 @@ class Checks:
                 text = ", ".join(f"slot {index} is restarting" for index in lost)
                 states[name] = (state, f"{detail}; {text}" if detail else text)
         return states
+
+    def apps(self) -> Mapping[str, tuple[str, str]]:
+        """Return the state of the hosted app, if there is one."""
+        return {guest.name: (guest.state, guest.detail) for guest in self._engine.guests}
 
 
 def _apis(report: Report | None, own: ApiDocument, *, ready: bool) -> list[ApiReport]:
@@ -237,6 +244,20 @@ def _linked(slot: OwnSlot) -> SlotStatus:
 
 def _hosted(api: ApiReport, slot: OwnSlot) -> SlotStatus:
     return SlotStatus(slot.slot, api.pid, "ready", busy=slot.busy, rss=api.rss)
+
+
+def _apps(documents: Iterable[ApiDocument]) -> dict[str, AppStatus]:
+    seen: dict[str, list[OwnApp]] = {}
+    for document in documents:
+        for name, app in document.apps.items():
+            seen.setdefault(name, []).append(app)
+    return {name: _app(found) for name, found in sorted(seen.items())}
+
+
+def _app(found: list[OwnApp]) -> AppStatus:
+    ready = [app for app in found if app.state == "ready"]
+    shown = next((app for app in found if app.state != "ready"), found[0])
+    return AppStatus(shown.state, shown.detail, len(ready))
 
 
 def routes(whole: Whole, prefix: str) -> list[Route]:

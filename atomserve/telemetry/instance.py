@@ -42,12 +42,20 @@ class OwnModel(msgspec.Struct, frozen=True):
     """Bytes of request bodies in shared memory."""
 
 
+class OwnApp(msgspec.Struct, frozen=True):
+    """A hosted app in one API process."""
+
+    state: str
+    detail: str
+
+
 class ApiDocument(msgspec.Struct, frozen=True):
     """What an API process answers to a survey."""
 
     families: list[Snapshot]
     models: dict[str, OwnModel]
     in_flight: int
+    apps: dict[str, OwnApp] = {}
 
 
 class WorkerDocument(msgspec.Struct, frozen=True):

@@ -47,6 +47,15 @@ class ModelStatus(msgspec.Struct, frozen=True):
     """Bytes of large request bodies in shared memory."""
 
 
+class AppStatus(msgspec.Struct, frozen=True):
+    """A hosted app in all API processes: ready where it is ready in all of them."""
+
+    state: str
+    detail: str
+    ready: int
+    """API processes that it is ready in."""
+
+
 class ApiStatus(msgspec.Struct, frozen=True):
     """One API process; a lone one has no index."""
 
@@ -68,3 +77,4 @@ class Status(msgspec.Struct, frozen=True):
     models: dict[str, ModelStatus]
     registration: RegistrationReport | None = None
     """None: no control plane is told of the instance."""
+    apps: dict[str, AppStatus] = {}
