@@ -15,6 +15,7 @@ from atomserve.codecs.sounds import decode_sound
 from atomserve.codecs.tensors import from_nested, from_npy, from_raw, view
 from atomserve.errors import UnsupportedMedia
 from atomserve.fields import VideoClip
+from atomserve.media.deadlines import Until
 from atomserve.media.encoded import from_base64
 from atomserve.media.sources import Sources, named
 from atomserve.schemas import Marker
@@ -127,7 +128,7 @@ class Reader:
         return view(spec, found.shape, found.data)
 
     def from_held(
-        self, spec: Spec, later: Later, until: float = 0, pixels: Pixels | None = None
+        self, spec: Spec, later: Later, until: Until | None = None, pixels: Pixels | None = None
     ) -> Any:
         """Read what a document holds of a medium: text, bytes, or an object that names it.
 
