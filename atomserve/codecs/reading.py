@@ -91,6 +91,8 @@ class Reader:
         Raises:
             ValueError: it is not such a field.
         """
+        if type(found) is str and issubclass(marker, LaterMarker):
+            return Later(found)
         if isinstance(marker.spec, Tensor):
             return from_nested(marker.spec, found)
         if type(found) not in (str, dict):
@@ -139,13 +141,13 @@ class Reader:
             AtomError: what it names cannot be opened.
         """
         found = later.found
+        if isinstance(found, str):  # first, since most are
+            return self._inside(spec, memoryview(from_base64(found)), pixels)
         if isinstance(found, dict):
             opened = self.sources.open(found, until)
             if opened.shape is not None:
                 return self._raw_picture(spec, opened.data, opened.shape, pixels or self.pixels())
             return self._inside(spec, opened.data, pixels)
-        if isinstance(found, str):
-            return self._inside(spec, memoryview(from_base64(found)), pixels)
         data = memoryview(found).toreadonly()
         if later.media_type is not None:
             return self.from_bytes(spec, data, later.media_type, pixels)
@@ -161,7 +163,7 @@ class Reader:
     def _inside(self, spec: Spec, data: memoryview, pixels: Pixels | None = None) -> Any:
         """Read bytes within a document, whose own type is right whatever they are."""
         try:
-            return self.from_bytes(spec, data, pixels=pixels)
+            return self.from_bytes(spec, data, "", pixels)
         except UnsupportedMedia as exc:
             raise ValueError(str(exc)) from None
 
