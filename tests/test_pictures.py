@@ -219,6 +219,15 @@ def test_a_picture_too_wide_for_its_format_is_told() -> None:
         encode_picture(np.zeros((1, 20_000, 3), np.uint8), "image/webp")
 
 
+def test_b12_a_png_of_countless_chunks_is_refused_before_they_are_read() -> None:
+    whole = encode_picture(np.zeros((4, 4), np.uint8))
+    chunk = struct.pack(">I", 0) + b"aaAa" + struct.pack(">I", zlib.crc32(b"aaAa"))
+    place = whole.index(b"IDAT") - 4
+    many = memoryview(whole[:place] + chunk * 20_000 + whole[place:])
+    with pytest.raises(TooLarge, match="chunks"):
+        decode_picture(many)
+
+
 def progressive(more: int, before: bytes = b"", after: bytes = b"") -> memoryview:
     """Return a progressive JPEG whose last scan comes ``more`` times again."""
     out = io.BytesIO()

@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from atomserve.codecs.pixels import Array, Pixels
-from atomserve.codecs.scans import check_scans
+from atomserve.codecs.scans import check_chunks, check_scans
 from atomserve.errors import UnsupportedMedia
 
 ORIENTATION = 0x0112
@@ -50,7 +50,7 @@ def decode_picture(
 
     Raises:
         UnsupportedMedia: another format, or an animation.
-        TooLarge: more than ``pixels`` allows, or a JPEG of many scans or segments.
+        TooLarge: more than ``pixels`` allows, or too many scans or parts of a file.
         ValueError: corrupt or truncated.
     """
     pixels = Pixels() if pixels is None else pixels
@@ -60,6 +60,8 @@ def decode_picture(
         pixels.check(*_webp_size(bytes(data[:30])))
     elif reader is JpegImageFile:
         check_scans(data)
+    elif reader is PngImageFile:
+        check_chunks(data)
     try:
         picture = reader(io.BytesIO(data))
     except Exception as exc:  # decoders raise anything on bad data
