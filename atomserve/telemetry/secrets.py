@@ -16,6 +16,8 @@ _WORDS = (
 _NAME = re.compile(rf"(?:{_WORDS}|token)\Z", re.IGNORECASE)
 _IN_TEXT = re.compile(
     rf"""
+    # All begin with one of these, which is seen sooner than what.
+    (?=[abcpst:])(?:
     # A header's whole value.
     (?P<header>\b(?:authorization|(?:set-)?cookie)(?:["']\s*,|["']?\s*[:=])\s*(?:b?["'])?)[^"'\s][^"'\r\n]*
     # A name and its value, as people, Python, JSON and URLs write them. Of tokens, a short number
@@ -25,12 +27,13 @@ _IN_TEXT = re.compile(
     |(?P<scheme>\bbearer\s+|\bbasic\s+(?-i:(?=\S*[A-Z\d=])))[\w.~+/=-]{{8,}}
     # A URL's user: a name and a password, or a token by itself.
     |(?P<user>://)(?:[^/\s@:]*:[^/\s@]+|[^/\s@:]{{16,}})(?=@)
+    )
     """,
     re.IGNORECASE | re.VERBOSE,
 )
 _HINTS = (
     *("authorization", "cookie", "passw", "passphrase", "secret", "token", "key", "credential"),
-    *("bearer", "basic", "://"),
+    *("bearer", "basic"),
 )
 
 
@@ -61,7 +64,8 @@ def masked(text: str) -> str:
         if value in text:
             text = text.replace(value, MASK)
     lower = text.lower()
-    if not any(hint in lower for hint in _HINTS):  # a fiftieth of what the expression takes
+    # A thirtieth of what the expression takes.
+    if not any(hint in lower for hint in _HINTS) and not ("://" in text and "@" in text):
         return text
     return _IN_TEXT.sub(lambda found: f"{found[found.lastgroup or 0]}{MASK}", text)
 
