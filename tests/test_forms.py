@@ -4,7 +4,7 @@ import time
 from contextlib import suppress
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from atomserve.codecs.forms import MAX_PARTS, split_form
@@ -39,6 +39,7 @@ def test_parts_are_views_of_the_body() -> None:
 @given(st.binary(max_size=300), st.sampled_from([bytes, bytearray, memoryview]))
 def test_data_of_any_bytes_is_kept(data: bytes, kind: type) -> None:
     tricky = data + b"\r\n--" + data + b"\r\n--C\r\r\n-" + data
+    assume(b"\r\n--B" not in b"\r\n" + tricky)  # that would be the boundary
     (found,) = split_form(kind(part(data=tricky) + END), KIND)
     assert found.data == tricky
 

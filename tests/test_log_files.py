@@ -21,7 +21,7 @@ from atomserve.settings import LogsSettings
 from atomserve.telemetry.file_writer import FileWriter
 from atomserve.telemetry.files import LogFiles
 from atomserve.telemetry.logs import configure_logging
-from atomserve.telemetry.secrets import masked
+from atomserve.telemetry.secrets import masked, without_secrets
 from atomserve.testing import serve
 from atomserve.wrapper import Wrapper
 
@@ -243,7 +243,49 @@ def test_s17_s18_what_is_in_the_file_has_neither_secrets_nor_control_characters(
 
 
 @pytest.mark.parametrize(
-    "text", ["basic training", "max_tokens=512", "3 cookies", "tokenizer: bert", "http://h:80/x"]
+    "text",
+    [
+        "api_key=0123-CANARY",
+        "token: 123-CANARY",
+        "password=31415926 ",
+        "{'clientSecret': 'CANARY'}",
+        '{"secretKey":"a long CANARY, of words"}',
+        r"{\"private_key\": \"CANARY\"}",
+        "aws_secret_access_key = CANARY",
+        "Authorization: Basic CANARY",
+        "https://CANARY-of-a-token@github.example/x",
+        "redis://:CANARY@host/0",
+    ],
+)
+def test_s18_a_secret_is_masked_as_people_and_programs_write_it(text: str) -> None:
+    found = masked(text)
+    assert "CANARY" not in found and "31415926" not in found
+    assert "***" in found
+
+
+@pytest.mark.parametrize(
+    "name", ["X-Api-Key", "db_password", "accessToken", "clientSecret", "secret_key", "privateKey"]
+)
+def test_s18_a_name_of_a_secret_is_known_however_it_is_written(name: str) -> None:
+    assert without_secrets({name: "CANARY"}) == {name: "***"}
+
+
+@pytest.mark.parametrize("before", [2044, 2035])
+def test_s18_a_secret_that_is_cut_off_is_masked_too(before: int, tmp_path: Path) -> None:
+    with (tmp_path / "stderr").open("w") as stream:
+        configure_logging(stream=stream)
+        structlog.get_logger().info(
+            "x" * before + " token=CANARY", y="x" * before + " token=CANARY"
+        )
+    assert "CAN" not in (tmp_path / "stderr").read_text()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("basic training", "max_tokens=512", "token: 17, then 18", "token=7.", "3 cookies"),
+        *("tokenizer: bert", "http://h:80/x", "cache_key=abc", "ssh://git@host/x"),
+    ],
 )
 def test_what_is_no_secret_is_left_alone(text: str) -> None:
     assert masked(text) == text
@@ -259,7 +301,7 @@ def test_s18_what_the_environment_keeps_secret_is_masked_wherever_it_turns_up() 
         "try: raise ValueError('CANARY-12')\n"
         "except ValueError: logging.getLogger('library').exception('CANARY-3 failed')\n"
     )
-    secrets = {"DB_PASSWORD": "CANARY-1", "API_TOKEN": "CANARY-12", "MODEL_KEY": "CANARY-3"}
+    secrets = {"DB_PASSWORD": "CANARY-1", "API_TOKEN": "CANARY-12", "MODEL_KEY": "-\nCANARY-3\n-"}
     environ = os.environ | secrets | {"SHORT_TOKEN": "on"}
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, check=True)

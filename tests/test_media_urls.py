@@ -474,6 +474,39 @@ def test_s05_a_fetch_ends_with_its_request(server: Origin) -> None:
         current_context.reset(token)
 
 
+def test_a_fetch_ends_when_nobody_waits_for_it_any_more(server: Origin) -> None:
+    context = Context()
+
+    def leave(sock: socket.socket) -> None:
+        context.cancelled = True
+        sock.recv(1)  # ends with the fetch
+
+    server.routes["/"] = leave
+    token = current_context.set(context)
+    try:
+        with pytest.raises(SourceTimeout):
+            fetch(server.url(), timeout=600)
+    finally:
+        current_context.reset(token)
+
+
+def test_a_name_is_not_waited_for_when_nobody_waits_any_more() -> None:
+    context, over = Context(), Event()
+
+    def leave(*_: object, **__: object) -> list[tuple[Any, ...]]:
+        context.cancelled = True
+        over.wait(15)
+        return []
+
+    token = current_context.set(context)
+    try:
+        with pytest.raises(SourceTimeout):
+            fetch("http://a.example/", leave, timeout=600)
+    finally:
+        over.set()
+        current_context.reset(token)
+
+
 def test_s05_a_server_that_does_not_accept_is_given_up() -> None:
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))

@@ -217,3 +217,38 @@ def test_an_array_in_any_order_is_written() -> None:
 def test_a_picture_too_wide_for_its_format_is_told() -> None:
     with pytest.raises(ValueError, match="no image/webp form"):
         encode_picture(np.zeros((1, 20_000, 3), np.uint8), "image/webp")
+
+
+def test_b12_a_png_of_countless_chunks_is_refused_before_they_are_read() -> None:
+    whole = encode_picture(np.zeros((4, 4), np.uint8))
+    chunk = struct.pack(">I", 0) + b"aaAa" + struct.pack(">I", zlib.crc32(b"aaAa"))
+    place = whole.index(b"IDAT") - 4
+    many = memoryview(whole[:place] + chunk * 20_000 + whole[place:])
+    with pytest.raises(TooLarge, match="chunks"):
+        decode_picture(many)
+
+
+def progressive(more: int, before: bytes = b"", after: bytes = b"") -> memoryview:
+    """Return a progressive JPEG whose last scan comes ``more`` times again."""
+    out = io.BytesIO()
+    Pillow.new("L", (64, 64), 99).save(out, "JPEG", progressive=True)
+    whole = out.getvalue()
+    scan = whole[whole.rindex(b"\xff\xda") : -2]
+    return memoryview(whole[:2] + before + whole[2:-2] + scan * more + whole[-2:] + after)
+
+
+def test_b12_a_jpeg_that_goes_over_its_pixels_again_and_again_is_refused() -> None:
+    assert decode_picture(progressive(20)).shape == (64, 64, 3)
+    with pytest.raises(TooLarge, match="scans"):
+        decode_picture(progressive(1000))
+
+
+def test_b12_a_jpeg_of_countless_segments_is_refused_before_they_are_read() -> None:
+    with pytest.raises(TooLarge, match="segments"):
+        decode_picture(progressive(0, b"\xff\xfe\x00\x02" * 5000))
+
+
+def test_the_scans_of_a_thumbnail_and_of_what_follows_a_picture_do_not_count() -> None:
+    other = b"\xff\xda" * 50
+    segment = b"\xff\xed" + (len(other) + 2).to_bytes(2, "big") + other
+    assert decode_picture(progressive(0, segment, other)).shape == (64, 64, 3)

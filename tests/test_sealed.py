@@ -315,3 +315,34 @@ def test_without_its_extra_it_says_what_to_install() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "pip install 'atomserve[sealed]'" in done.stdout
+
+
+def test_an_unsealing_that_is_killed_leaves_no_plain_text(tmp_path: Path) -> None:
+    plain = bytes_of(3 * CHUNK)
+    target = seal(tmp_path, plain)
+    (tmp_path / "plain").unlink()
+    code = (
+        "import os, signal, sys\n"
+        "from atomserve.sealed import files, reader\n"
+        "class Dying(reader.Unsealed):\n"
+        "    def readinto(self, buffer):\n"
+        "        if self.tell() >= self.chunk: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "        return super().readinto(memoryview(buffer)[:self.chunk])\n"
+        "reader.Unsealed = Dying\n"
+        "files.unseal(sys.argv[1], sys.argv[2], bytes.fromhex(sys.argv[3]))\n"
+    )
+    command = [sys.executable, "-c", code, str(target), str(tmp_path / "again"), KEY.hex()]
+    assert subprocess.run(command, check=False).returncode == -9
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_where_files_must_have_names_the_result_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("os.O_TMPFILE", raising=False)
+    target = seal(tmp_path, b"plain")
+    sealed.unseal(target, tmp_path / "again", KEY)
+    assert (tmp_path / "again").read_bytes() == b"plain"
+    with pytest.raises(BadSeal):
+        sealed.unseal(target, tmp_path / "never", bytes(32))
+    assert {path.name for path in tmp_path.iterdir()} == {"plain", "plain.sealed", "again"}

@@ -10,7 +10,9 @@ import types
 import typing
 from collections.abc import Iterator
 from functools import cache
-from typing import Annotated, Any, NamedTuple, Union
+from typing import Annotated, Any, Union
+
+import msgspec
 
 from atomserve.schemas import Marker
 from atomserve.specs import Kind, Spec
@@ -19,7 +21,7 @@ MEDIA: frozenset[Kind] = frozenset(("blob", "image", "audio", "video"))
 """What may be named instead of being held."""
 
 
-class Later(NamedTuple):
+class Later(msgspec.Struct, frozen=True):
     """One medium as a document holds it; of a form's part, ``media_type`` is what it says."""
 
     found: Any

@@ -44,7 +44,8 @@ class JsonReader:
             raise _first_refusal(exc, body, msgspec.json.decode, "JSON") from exc
         if self._may_repeat(body):
             _refuse_repeats(body)
-        return _settled(msgspec.structs.astuple(found), self._media)
+        values = msgspec.structs.astuple(found)
+        return _settled(values, self._media) if self._media else values
 
     def _may_repeat(self, body: Any) -> bool:
         for key in self._keys:

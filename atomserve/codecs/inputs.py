@@ -95,7 +95,7 @@ class Input:
         if type(found) is Later:
             if isinstance(found.found, dict):
                 return self._read([(self.path, found)])[0]
-            return self._told(self._reader.from_held, self.spec, found)
+            return _told(self.path, self._reader.from_held, self.spec, found)
         waiting = list(places(found, self.path)) if self.many and self.is_media else ()
         return filled(found, iter(self._read(waiting))) if waiting else found
 

@@ -17,6 +17,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from atomserve.codecs.pixels import Array, Pixels
+from atomserve.codecs.scans import check_chunks, check_scans
 from atomserve.errors import UnsupportedMedia
 
 ORIENTATION = 0x0112
@@ -49,7 +50,7 @@ def decode_picture(
 
     Raises:
         UnsupportedMedia: another format, or an animation.
-        TooLarge: more than ``pixels`` allows.
+        TooLarge: more than ``pixels`` allows, or too many scans or parts of a file.
         ValueError: corrupt or truncated.
     """
     pixels = Pixels() if pixels is None else pixels
@@ -57,6 +58,10 @@ def decode_picture(
     if reader is WebPImageFile:
         # Its decoder allocates the canvas when it opens.
         pixels.check(*_webp_size(bytes(data[:30])))
+    elif reader is JpegImageFile:
+        check_scans(data)
+    elif reader is PngImageFile:
+        check_chunks(data)
     try:
         picture = reader(io.BytesIO(data))
     except Exception as exc:  # decoders raise anything on bad data

@@ -15,6 +15,7 @@ from atomserve.codecs.sounds import decode_sound
 from atomserve.codecs.tensors import from_nested, from_npy, from_raw, view
 from atomserve.errors import UnsupportedMedia
 from atomserve.fields import VideoClip
+from atomserve.media.deadlines import Until
 from atomserve.media.encoded import from_base64
 from atomserve.media.sources import Sources, named
 from atomserve.schemas import Marker
@@ -90,6 +91,8 @@ class Reader:
         Raises:
             ValueError: it is not such a field.
         """
+        if type(found) is str and issubclass(marker, LaterMarker):
+            return Later(found)
         if isinstance(marker.spec, Tensor):
             return from_nested(marker.spec, found)
         if type(found) not in (str, dict):
@@ -127,7 +130,7 @@ class Reader:
         return view(spec, found.shape, found.data)
 
     def from_held(
-        self, spec: Spec, later: Later, until: float = 0, pixels: Pixels | None = None
+        self, spec: Spec, later: Later, until: Until | None = None, pixels: Pixels | None = None
     ) -> Any:
         """Read what a document holds of a medium: text, bytes, or an object that names it.
 
@@ -138,13 +141,13 @@ class Reader:
             AtomError: what it names cannot be opened.
         """
         found = later.found
+        if isinstance(found, str):  # first, since most are
+            return self._inside(spec, memoryview(from_base64(found)), pixels)
         if isinstance(found, dict):
             opened = self.sources.open(found, until)
             if opened.shape is not None:
                 return self._raw_picture(spec, opened.data, opened.shape, pixels or self.pixels())
             return self._inside(spec, opened.data, pixels)
-        if isinstance(found, str):
-            return self._inside(spec, memoryview(from_base64(found)), pixels)
         data = memoryview(found).toreadonly()
         if later.media_type is not None:
             return self.from_bytes(spec, data, later.media_type, pixels)
@@ -160,7 +163,7 @@ class Reader:
     def _inside(self, spec: Spec, data: memoryview, pixels: Pixels | None = None) -> Any:
         """Read bytes within a document, whose own type is right whatever they are."""
         try:
-            return self.from_bytes(spec, data, pixels=pixels)
+            return self.from_bytes(spec, data, "", pixels)
         except UnsupportedMedia as exc:
             raise ValueError(str(exc)) from None
 

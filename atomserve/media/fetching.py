@@ -10,14 +10,14 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import cached_property
 
 import h11
 
 from atomserve.errors import SourceFailed, SourceRefused, SourceTimeout, TooLarge
 from atomserve.media.addresses import Reach
-from atomserve.media.deadlines import left
+from atomserve.media.deadlines import Until
 from atomserve.media.resolving import REFUSED, Lookup, Place, Resolver
 from atomserve.media.urls import Url, follow, read_url
 from atomserve.settings import MediaSettings
@@ -45,7 +45,7 @@ class Fetcher:
             context.load_verify_locations(self._settings.ca_file)
         return context
 
-    def fetch(self, text: str, until: float) -> memoryview:
+    def fetch(self, text: str, until: Until) -> memoryview:
         """Return what the URL ``text`` leads to.
 
         Raises:
@@ -65,7 +65,7 @@ class Fetcher:
             raise SourceRefused(REFUSED) from exc
         raise SourceFailed(f"the URL redirects more than {self._settings.max_redirects} times")
 
-    def _get(self, url: Url, until: float) -> memoryview | str:
+    def _get(self, url: Url, until: Until) -> memoryview | str:
         """Return the body that ``url`` has, or the location that it redirects to."""
         places = self._resolver.places(url, until)
         with _told(), closing(self._connected(places, url, until)) as sock:
@@ -83,16 +83,16 @@ class Fetcher:
                 int(headers.get(b"content-length", b"0")), self._settings.max_bytes
             )
 
-    def _connected(self, places: list[Place], url: Url, until: float) -> socket.socket:
+    def _connected(self, places: list[Place], url: Url, until: Until) -> socket.socket:
         failure: OSError | None = None
         for place in places[:MAX_PLACES]:
             sock = socket.socket(place.family, socket.SOCK_STREAM)
             try:
-                sock.settimeout(min(left(until), self._settings.connect_timeout))
+                sock.settimeout(min(until.left(), self._settings.connect_timeout))
                 sock.connect(place.address)
                 if url.scheme == "http":
                     return sock
-                sock.settimeout(left(until))
+                sock.settimeout(until.left())
                 return self._tls.wrap_socket(sock, server_hostname=url.host)
             except OSError as exc:
                 sock.close()
@@ -107,7 +107,7 @@ class Fetcher:
 class _Exchange:
     """One GET over a connection that is made for it."""
 
-    def __init__(self, sock: socket.socket, until: float) -> None:
+    def __init__(self, sock: socket.socket, until: Until) -> None:
         self._sock = sock
         self._until = until
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
@@ -122,7 +122,7 @@ class _Exchange:
         ]
         request = h11.Request(method="GET", target=url.target, headers=headers)
         asked = (self._http.send(request), self._http.send(h11.EndOfMessage()))
-        self._sock.settimeout(left(self._until))
+        self._sock.settimeout(self._until.left())
         self._sock.sendall(b"".join(part or b"" for part in asked))
 
     def head(self) -> h11.Response:
@@ -144,9 +144,14 @@ class _Exchange:
 
     def _next(self) -> object:
         while (event := self._http.next_event()) is h11.NEED_DATA:
-            self._sock.settimeout(left(self._until))
-            self._http.receive_data(self._sock.recv(PIECE))
+            self._http.receive_data(self._received())
         return event
+
+    def _received(self) -> bytes:
+        while True:
+            self._sock.settimeout(self._until.look())
+            with suppress(TimeoutError):
+                return self._sock.recv(PIECE)
 
 
 @contextmanager

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cached_property
 from ipaddress import IPv4Address, ip_address
 from typing import Any, NamedTuple
 
 from atomserve.errors import SourceRefused, SourceTimeout
 from atomserve.media.addresses import Reach
-from atomserve.media.deadlines import left
+from atomserve.media.deadlines import Until
 from atomserve.media.urls import Url
 
 THREADS = 4
@@ -44,7 +44,7 @@ class Resolver:
     def _threads(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(THREADS, "atomserve-resolver")
 
-    def places(self, url: Url, until: float) -> list[Place]:
+    def places(self, url: Url, until: Until) -> list[Place]:
         """Return the places of the host of ``url``, all of which may be reached.
 
         Raises:
@@ -56,15 +56,17 @@ class Resolver:
             raise SourceRefused(REFUSED)
         return found
 
-    def _resolved(self, url: Url, until: float) -> list[Place]:
+    def _resolved(self, url: Url, until: Until) -> list[Place]:
         answer = self._threads.submit(
             self._lookup, url.host, url.port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
         )
         try:
-            found = answer.result(left(until))
-        except TimeoutError as exc:
+            while not wait([answer], until.look()).done:
+                pass
+            found = answer.result()
+        except SourceTimeout:
             answer.cancel()
-            raise SourceTimeout() from exc
+            raise
         except (OSError, ValueError) as exc:
             raise SourceRefused(REFUSED) from exc
         return list(dict.fromkeys(Place(family, address) for family, *_, address in found))

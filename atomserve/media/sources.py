@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from atomserve.errors import SourceFailed, SourceRefused, SourceTimeout
-from atomserve.media.deadlines import until_of
+from atomserve.media.deadlines import Until, until_of
 from atomserve.media.encoded import from_base64
 from atomserve.media.files import Folders
 from atomserve.media.urls import read_url
@@ -85,11 +85,11 @@ class Sources:
         switches = {"url": settings.urls, "path": settings.roots, "mmap": settings.mmap}
         return tuple(form for form, switch in switches.items() if switch)
 
-    def until(self) -> float:
+    def until(self) -> Until:
         """Return until when what is opened from now on may take its time."""
         return until_of(self.settings.timeout)
 
-    def open(self, reference: Mapping[str, Any], until: float) -> Opened:
+    def open(self, reference: Mapping[str, Any], until: Until | None = None) -> Opened:
         """Return what ``reference``, ``{"url": ...}`` and the like, leads to.
 
         Raises:
@@ -114,16 +114,16 @@ class Sources:
             log.info("media.not_opened", form=form, place=_shown(form, found), cause=_cause(exc))
             raise
 
-    def _whole(self, form: str, place: str, until: float) -> Opened:
+    def _whole(self, form: str, place: str, until: Until | None) -> Opened:
         if form == "base64":
             return Opened(memoryview(from_base64(place)))
         if form == "url":
-            return Opened(self._fetcher.fetch(place, until))
+            return Opened(self._fetcher.fetch(place, until or self.until()))
         return Opened(self._folders.read(place, self.settings.max_bytes))
 
     def bytes_of(self, reference: Mapping[str, Any]) -> memoryview:
         """Return the bytes that ``reference`` leads to, read-only; raises as `open` does."""
-        return self.open(reference, self.until()).data
+        return self.open(reference).data
 
     def _part(self, part: Part) -> Opened:
         if part.position < 0 or part.size < 1:

@@ -16,6 +16,8 @@ from atomserve.sealed import reader
 from atomserve.sealed.form import LOG2_CHUNK, MOST_CHUNKS, SALT_LENGTH, Cipher
 from atomserve.sealed.keys import checked
 
+DESCRIPTORS = "/proc/self/fd"
+
 
 def seal(
     source: str | os.PathLike[str],
@@ -60,14 +62,35 @@ def unseal(source: str | os.PathLike[str], target: str | os.PathLike[str], key: 
 @contextmanager
 def _replacing(target: Path) -> Iterator[BinaryIO]:
     """Give a file that takes the place of ``target`` at the end, or vanishes on a failure."""
-    number, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    number, name = _fresh(target)
     try:
         with open(number, "wb") as out:
             yield out
             out.flush()
             os.fsync(number)
+            if name is None:
+                name = _named(number, target)
         os.replace(name, target)
     except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(name)
+        if name is not None:
+            with suppress(FileNotFoundError):
+                os.unlink(name)
         raise
+
+
+def _fresh(target: Path) -> tuple[int, str | None]:
+    """Open a new file beside ``target``, without a name if possible: that vanishes with us.
+
+    One with a name would stay, half of it in plain text, if the process were killed.
+    """
+    if hasattr(os, "O_TMPFILE") and os.path.exists(DESCRIPTORS):
+        with suppress(OSError):  # not every file system has them
+            return os.open(target.parent, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600), None
+    return tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+
+
+def _named(number: int, target: Path) -> str:
+    name = str(target.parent / f".{target.name}.{secrets.token_hex(8)}")
+    # With a folder's descriptor, which counts for nothing here, the link to the file is followed.
+    os.link(f"{DESCRIPTORS}/{number}", name, src_dir_fd=number)
+    return name

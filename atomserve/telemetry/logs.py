@@ -25,6 +25,8 @@ Level = Literal["debug", "info", "warning", "error"]
 MOST_TEXT = 2048
 """Longest text in a log line, characters."""
 _MOST_TRACE = 16 * 1024
+_BESIDE = 1024
+"""Characters beside what is kept that are looked at: a secret that is cut off is one, too."""
 _MOST_ITEMS = 64
 
 
@@ -37,6 +39,10 @@ def clean(text: str, keep: str = "") -> str:
     return "".join(
         c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text
     )
+
+
+def _safe(text: str) -> str:
+    return clean(masked(text[: MOST_TEXT + _BESIDE]))
 
 
 class Access(msgspec.Struct, omit_defaults=True, tag_field="event", tag="http.access"):
@@ -205,12 +211,12 @@ def _bounded_item(value: Any) -> str | int | float | None:
         return value
     try:
         if isinstance(value, str):
-            return masked(clean(str(value)))
+            return _safe(str(value))
         if isinstance(value, float):
             return float(value)
         if isinstance(value, int):
             return int(value) if value.bit_length() < 64 else clean(hex(value))
-        return masked(clean(repr(without_secrets(value))))
+        return _safe(repr(without_secrets(value)))
     except Exception:  # noqa: BLE001 - a stranger's __repr__ must not end whoever logs
         return f"<{type(value).__name__}>"
 
@@ -220,11 +226,12 @@ def _bound(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[s
     bounded: dict[str, Any] = {
         "timestamp": event.pop("timestamp"),
         "level": event.pop("level"),
-        "event": masked(clean(str(event.pop("event", "")))),
+        "event": _safe(str(event.pop("event", ""))),
     }
     bounded.update((clean(str(name)), _said(str(name), value)) for name, value in event.items())
     if trace:
-        bounded["exception"] = masked(clean(str(trace)[-_MOST_TRACE:], keep="\n\t"))
+        end = masked(str(trace)[-_MOST_TRACE - _BESIDE :])[-_MOST_TRACE:]
+        bounded["exception"] = clean(end, keep="\n\t")
     return bounded
 
 

@@ -129,7 +129,7 @@ async def async_url_to_pil(data: Sequence[str]) -> list[Image.Image]:
 def _opened(reference: dict[str, Any]) -> Opened:
     sources = in_use()
     try:
-        return sources.open(reference, sources.until())
+        return sources.open(reference)
     except (AtomError, ValueError) as exc:
         raise VqlError(503) from exc
 
@@ -138,7 +138,7 @@ def _fetched(url: str) -> Opened:
     sources = in_use()
     for left in reversed(range(TRIES)):
         try:
-            return sources.open({"url": url}, sources.until())
+            return sources.open({"url": url})
         except (SourceFailed, SourceTimeout) as exc:
             if not left:
                 raise VqlError(503) from exc
@@ -151,7 +151,7 @@ def _text(data: str | bytes) -> Opened:
     # Upstream passes over line breaks, which some encoders write.
     text = b"".join((data.encode() if isinstance(data, str) else data).split())
     try:
-        return in_use().open({"base64": text.decode()}, 0)
+        return in_use().open({"base64": text.decode()})
     except ValueError as exc:
         raise VqlError(501) from exc
 
