@@ -132,14 +132,32 @@ def test_meta_decides_the_registration_and_is_named_key_by_key() -> None:
 
 def test_settings_of_our_own_are_stronger_than_meta_and_options_are_joined() -> None:
     loaded = load(
-        '[registration]\nurl = "http://file"\n[registration.options]\npath = "here.json"\natomCode = "old"',
-        META=meta(),
-        ATOMSERVE_REGISTRATION__REGISTRAR="file",
+        '[registration.options]\nabilityCode = "old"\natomCode = "old"',
+        META=meta(abilityCode=""),
+        ATOMSERVE_REGISTRATION__URL="http://own",
     )
     registration = loaded.settings.registration
-    assert (registration.registrar, registration.url) == ("file", "http://172.16.36.3:8080")
-    assert registration.options["path"] == "here.json"
+    assert (registration.registrar, registration.url) == ("linker", "http://own")
+    assert registration.options["abilityCode"] == "old"
     assert registration.options["atomCode"] == "atom_1"
+
+
+@pytest.mark.parametrize("host", ["172.16.36.3", ""])
+def test_an_instance_that_registers_elsewhere_takes_nothing_of_serving(host: str) -> None:
+    toml = '[registration.options]\nservice = "ocr"'
+    chosen = {"ATOMSERVE_REGISTRATION__REGISTRAR": "consul"}
+    registration = load(toml, META=meta(servingHost=host), **chosen).settings.registration
+    assert registration.url == ""
+    assert registration.options == {"service": "ocr"}
+    assert registration.advertise == "http://svc.ns:8000"
+    told = told_by_app(load(toml, **chosen).settings, {"META": meta(servingHost=host)})
+    assert told.registration == registration
+
+
+def test_an_address_that_is_no_url_is_given_on_as_it_is() -> None:
+    registration = load(META=meta(svcAddress="svc.ns:8000")).settings.registration
+    assert registration.advertise == ""
+    assert registration.options["requestUrl"] == "svc.ns:8000/svc/v1/process"
 
 
 def test_nothing_registers_where_meta_names_no_host() -> None:

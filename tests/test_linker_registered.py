@@ -1,4 +1,4 @@
-"""A service of linker_atom and its control plane: what META says is done, once, for as long as due."""
+"""A linker_atom service and its control plane: what META says is done, once, while it is due."""
 
 from __future__ import annotations
 

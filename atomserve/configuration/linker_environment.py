@@ -55,6 +55,9 @@ SOURCES = {
 }
 """The keys of META, and variables, that a setting, by its dotted path, is made of."""
 
+OF_SERVING = ("registration.url", "registration.options")
+"""Settings by which META tells of Serving: of no use to a registrar of another kind."""
+
 _LEVELS = {"WARN": "warning", "FATAL": "critical", "NOTSET": "debug"}
 _SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://")  # Kubernetes' ATOM_PORT, for a service `atom`
 
@@ -137,7 +140,10 @@ def told_by_app(settings: Settings, environ: Mapping[str, str]) -> Settings:
     """
     tree = msgspec.to_builtins(settings)
     defaults = msgspec.to_builtins(Settings())
+    elsewhere = settings.registration.registrar not in ("", "linker")
     for path, value, _, within in overrides(environ):
+        if elsewhere and path in OF_SERVING:
+            continue
         *above, name = path.split(".")
         branch, default = tree, defaults
         for part in above:
@@ -161,7 +167,7 @@ def _meta_overrides(meta: Meta, environ: Mapping[str, str]) -> Iterator[Override
         host, source = socket.gethostname(), META
     origin = f"environment {source}, META.servingPort"
     yield Override("registration.url", meta.base_url(host), origin)
-    if meta.svcAddress:
+    if meta.svcAddress.startswith(("http://", "https://")):  # else nobody else can use it
         yield Override("registration.advertise", meta.svcAddress, "environment META.svcAddress")
     health = "environment META.k8sHealthcheckUrl"
     yield Override("linker.health_path", meta.k8sHealthcheckUrl, health)
