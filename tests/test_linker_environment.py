@@ -21,7 +21,7 @@ from atomserve.configuration.linker_environment import (
 )
 from atomserve.configuration.load import Loaded, load_settings
 from atomserve.errors import ConfigError
-from atomserve.settings import Settings
+from atomserve.settings import RegistrationSettings, Settings
 from atomserve.testing import serve
 from atomserve.wrapper import Wrapper
 
@@ -150,8 +150,8 @@ def test_an_instance_that_registers_elsewhere_takes_nothing_of_serving(host: str
     assert registration.url == ""
     assert registration.options == {"service": "ocr"}
     assert registration.advertise == "http://svc.ns:8000"
-    told = told_by_app(load(toml, **chosen).settings, {"META": meta(servingHost=host)})
-    assert told.registration == registration
+    own = load(toml, **chosen).settings.registration
+    assert told_by_app(own, {"META": meta(servingHost=host)}) == registration
 
 
 def test_an_address_that_is_no_url_is_given_on_as_it_is() -> None:
@@ -221,14 +221,17 @@ def test_a_malformed_meta_ends_every_start_with_exit_code_2(tmp_path: Path) -> N
 
 
 def test_what_a_hosted_file_sets_gives_way_to_what_the_operator_said() -> None:
-    operators = load('prefix = "/own"\n[registration.options]\natomCode = "own"').settings
+    operators = load('[registration.options]\natomCode = "own"').settings.registration
     told = told_by_app(operators, {"META": meta(), "ATOM_API_PREFIX": "/theirs"})
-    assert told.prefix == "/own"
-    assert told.registration.registrar == "linker"
-    assert told.registration.options["atomCode"] == "own"
-    assert told.registration.options["abilityCode"] == "OD_1"
-    assert told_by_app(Settings(), {"ATOM_API_PREFIX": "/theirs"}).prefix == "/theirs"
+    assert told.registrar == "linker"
+    assert told.options["atomCode"] == "own"
+    assert told.options["abilityCode"] == "OD_1"
     assert told_by_app(operators, {}) == operators
+
+
+def test_what_else_stands_in_the_environment_is_no_part_of_a_registration() -> None:
+    others = {"LOG_BACKUP_COUNT": "many", "DOCS_SWITCH": "on", "ATOM_API_PREFIX": "words"}
+    assert told_by_app(RegistrationSettings(), others) == RegistrationSettings()
 
 
 def test_every_override_names_a_setting_and_a_variable() -> None:

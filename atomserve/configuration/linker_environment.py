@@ -12,7 +12,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 
 from atomserve.errors import ConfigError
-from atomserve.settings import Settings
+from atomserve.settings import RegistrationSettings
 
 META = "META"
 HOST_NODE_NAME = "HOST_NODE_NAME"
@@ -133,26 +133,25 @@ def overrides(environ: Mapping[str, str]) -> Iterator[Override]:
         yield from _meta_overrides(read_meta(text), environ)
 
 
-def told_by_app(settings: Settings, environ: Mapping[str, str]) -> Settings:
+def told_by_app(settings: RegistrationSettings, environ: Mapping[str, str]) -> RegistrationSettings:
     """Return ``settings`` with what a hosted file has set in ``environ`` while it was imported.
 
-    What the operator has said, in whichever way, stays: only defaults give way.
+    What the operator has said, in whichever way, stays: only defaults give way. Raises
+    `ConfigError` for a META that is none.
     """
-    tree = msgspec.to_builtins(settings)
-    defaults = msgspec.to_builtins(Settings())
-    elsewhere = settings.registration.registrar not in ("", "linker")
+    told = msgspec.structs.asdict(settings)
+    defaults = RegistrationSettings()
+    told["options"] = dict(settings.options)
+    elsewhere = settings.registrar not in ("", "linker")
     for path, value, _, within in overrides(environ):
-        if elsewhere and path in OF_SERVING:
+        table, _, name = path.partition(".")
+        if table != "registration" or (elsewhere and path in OF_SERVING):
             continue
-        *above, name = path.split(".")
-        branch, default = tree, defaults
-        for part in above:
-            branch, default = branch[part], default[part]
         if within:
-            branch[name].setdefault(within[0], value)
-        elif branch[name] == default[name]:
-            branch[name] = value
-    return msgspec.convert(tree, Settings, strict=False)
+            told[name].setdefault(within[0], value)
+        elif told[name] == getattr(defaults, name):
+            told[name] = value
+    return RegistrationSettings(**told)
 
 
 def _meta_overrides(meta: Meta, environ: Mapping[str, str]) -> Iterator[Override]:

@@ -293,7 +293,7 @@ class Supervisor:
         said = {"ATOM_API_PREFIX": described.prefix, "META": described.meta}
         environ = {**os.environ, **{name: value for name, value in said.items() if value}}
         try:
-            registration = told_by_app(self._settings, environ).registration
+            registration = told_by_app(self._settings.registration, environ)
         except ConfigError as exc:
             return self.fail(str(exc), exits.CONFIG)
         if registration != self._settings.registration:
