@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from atomserve.backends.local import ThreadBackend
 from atomserve.backends.prepared import Prepared, prepare
 from atomserve.backends.processes import ProcessBackend
-from atomserve.codecs.athena.service import DIALECT, Service
+from atomserve.codecs.athena.service import DIALECT, ROOT, Service
 from atomserve.engine.backend import Backend
 from atomserve.engine.engine import Engine, Watcher
 from atomserve.engine.models import Model
@@ -35,7 +35,7 @@ from atomserve.signature import Signature
 from atomserve.surfaces import docs, health, metrics, native, openapi, status
 from atomserve.surfaces.admin.calls import Calls
 from atomserve.surfaces.admin.listener import admin_guard
-from atomserve.surfaces.athena.endpoint import AthenaEndpoint
+from atomserve.surfaces.athena.endpoint import AthenaEndpoint, nowhere
 from atomserve.surfaces.athena.keys import read_keys
 from atomserve.surfaces.athena.sockets import Sockets
 from atomserve.surfaces.linker import Conventions
@@ -115,6 +115,7 @@ class App:
         self._whole = status.Whole(self.engine, registry, lambda: self.in_flight)
         self._endpoints: dict[str, ASGIApp] = {}
         self._refusals: dict[str, Refusal] = {}
+        self._services = f"{settings.prefix}{ROOT}"
         self._sockets = Sockets(
             origins=settings.cors.origins,
             largest=settings.limits.body,
@@ -205,6 +206,8 @@ class App:
             scope["atomserve.cors"] = bool(self._settings.cors.origins)
         if endpoint is not None:
             return await endpoint(scope, receive, send)
+        if self._refusals and scope.get("path", "").startswith(self._services):
+            return await nowhere(scope, receive, send)
         if scope["type"] == "websocket":
             raise NotFound(f"no WebSocket is served under {scope['path']!r}")
         await route(self._others, scope, receive, send)

@@ -36,7 +36,8 @@ def main(arguments: list[str]) -> int:
     if "--full" not in arguments and "-m" not in rest:
         command += ["-m", "not slow"]
     if not some:
-        command += tests()
+        # Two at a time, since most wait for processes; the tests of a file share servers.
+        command += ["-n", "2", "--dist", "loadfile", *tests()]
     return run(*command, *rest) or checked
 
 

@@ -10,7 +10,7 @@ try:
     from aiges_embed import ResponseData, Response, DataListCls, SessionCreateResponse, callback
 except:
     from aiges.dto import ResponseData, Response, DataListCls, SessionCreateResponse, callback
-from aiges.dto import callback_metric
+from aiges.dto import callback_metric, callback_trace
 from aiges.sdk import *
 from aiges.core.types import *
 
@@ -92,6 +92,7 @@ class Wrapper(WrapperBase):
             return piece(json.dumps(self.told))
         if text == b"count":
             callback_metric(usrTag, "tokens", 3)
+            callback_trace(usrTag, "stage", "counted")
         return piece(text.upper())
 
     def wrapperCreate(self, params, sid, persId=0):
@@ -114,6 +115,19 @@ class Wrapper(WrapperBase):
         if node.data == b"code":
             return 9
         if node.data == b"silent":
+            return 0
+        if node.data.isdigit():
+            for number in range(int(node.data)):
+                callback(piece(str(number), 1), sid)
+            callback(piece(b"", 2), sid)
+            return 0
+        if node.data.startswith((b"words", b"no number", b"blank")):
+            result = piece(node.data, None if node.data == b"no number" else "end")
+            if node.data == b"words as text":
+                result.list[0].type, result.list[0].status = "text", "2"
+            if node.data == b"blank end":
+                result.list[0].key, result.list[0].data, result.list[0].status = "", b"", 2
+            callback(result, sid)
             return 0
         if node.data == b"error":
             callback(Response().response_err(5), sid)
@@ -241,9 +255,17 @@ class Wrapper(WrapperBase):
             return 7
         if text == b"never":
             return 0
+        if text.startswith(b"words"):
+            threading.Thread(target=self.speak, args=(text.split(), sid)).start()
+            return 0
         result = Response().response_err(5) if text == b"error" else piece(text.upper())
         threading.Thread(target=callback, args=(result, sid)).start()
         return 0
+
+    def speak(self, words, sid):
+        for number, word in enumerate(words):
+            status = 2 if number == len(words) - 1 else min(number, 1)
+            callback(piece(word.upper() + b" ", status), sid)
 """
 )
 

@@ -1,5 +1,6 @@
 """The commands for AIGES wrappers, each in a process of its own."""
 
+import base64
 import json
 import os
 import subprocess
@@ -147,7 +148,34 @@ def test_the_other_documents_are_valid_and_keep_what_fields_say(tmp_path: Path) 
     assert found["$defs"]["request"] == second
     document = schema(tmp_path, "openapi")
     validate(document)
-    assert list(document["paths"]) == ["/v1/private/demo"]
+    assert {"/v1/private/demo", "/v1/models/demo/predict"} <= document["paths"].keys()
+
+
+def test_an_athena_path_is_described_with_a_request_that_fits(tmp_path: Path) -> None:
+    write(tmp_path, DEMO)
+    document = schema(tmp_path, "openapi")
+    operation = document["paths"]["/v1/private/demo"]["post"]
+    content = operation["requestBody"]["content"]["application/json"]
+    example = content["examples"]["example"]["value"]
+    whole = jsonschema.Draft202012Validator(
+        {**content["schema"], "components": document["components"]}
+    )
+    whole.validate(example)
+    assert base64.b64decode(example["payload"]["txt"]["text"]) == b"hello"
+    assert (
+        example["parameter"]["demo"] | {"mode": "humming", "lang": "zh", "topk": 3}
+        == (example["parameter"]["demo"])
+    )
+    assert example["parameter"]["demo"]["pic"]["data_type"] == "image"
+    assert not whole.is_valid(example | {"parameter": {"demo": {"topk": 77, "lang": "zh"}}})
+
+
+def test_a_wrapper_has_a_signature_as_json(tmp_path: Path) -> None:
+    write(tmp_path, "print('hello')\n" + textwrap.dedent(DEMO))
+    found = schema(tmp_path, "json")
+    assert found["name"] == "demo"
+    assert found["dialects"]["athena"]["path"] == "/v1/private/demo"
+    assert [each["name"] for each in found["inputs"]][:3] == ["img", "txt", "wav"]
 
 
 def test_a_class_has_a_json_schema_too(tmp_path: Path) -> None:
@@ -172,7 +200,6 @@ def test_a_class_has_a_json_schema_too(tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         (["schema", "./wrapper.py", "--format", "athena"], "is for AIGES wrappers"),
-        (["schema", "aiges:wrapper.py", "--format", "json"], "has no signature"),
         (["check", "./wrapper.py", "--mode", "once"], "is for AIGES wrappers"),
         (["schema", "aiges:nowhere"], "no file or folder"),
         (["check", "./wrapper.py", "--input", "a=b"], "is for AIGES wrappers"),
@@ -268,6 +295,22 @@ def test_what_is_served_all_the_same_is_told_and_no_failure(tmp_path: Path) -> N
     write(tmp_path, once("return Response([ResponseData('result', 'text')])"))
     told = atomserve("check", "aiges:.", cwd=tmp_path).stdout
     assert "rule 4: result: the data should be bytes, not str (served all the same)" in told
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("import sys; sys.exit(0)", "once: SystemExit: 0"),
+        ("import time; time.sleep(60)", "once: TimeoutError: has not come back within"),
+        ("import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)", "main thread"),
+    ],
+)
+def test_what_fails_or_hangs_when_it_is_served_fails_the_check(
+    tmp_path: Path, body: str, said: str
+) -> None:
+    write(tmp_path, once(body))
+    done = atomserve("check", "aiges:.", "--timeout", "0.5", cwd=tmp_path, code=1)
+    assert said in done.stderr
 
 
 def test_check_ends_though_the_wrappers_threads_do_not(tmp_path: Path) -> None:

@@ -402,13 +402,33 @@ def test_an_aiges_toml_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["[wrapper]\nlist = [1]", "not toml", "wrapper = 1", "[fc]\nmax = 'many'"]
+    ("text", "said"),
+    [
+        ("[wrapper]\nlist = [1]", "wrapper.list"),
+        ("not toml", "line 1"),
+        ("wrapper = 1", "wrapper: should be a section"),
+        ("[fc]\nmax = 'many'", "max = 'many': expected a number"),
+        ("[ws]\nreadTimeout = '15s'", "readTimeout = '15s'"),
+        ("[ws]\nsessionTimeout = -1", "sessionTimeout = -1"),
+        ("[ws]\nsessionTimeout = nan", "sessionTimeout = nan"),
+    ],
 )
-def test_a_wrong_aiges_toml_is_one_line(tmp_path: Path, text: str) -> None:
+def test_a_wrong_aiges_toml_is_one_line(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "aiges.toml"
     path.write_text(text)
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match=said):
         read_config(path)
+
+
+@pytest.mark.parametrize("text", ["a;b", "a; b;", ["a", "b"]])
+def test_headers_to_pass_are_text_or_a_list(text: Any) -> None:
+    assert parse_config({"aiges": {"headerPass": text}}).header_pass == ("a", "b")
+
+
+def test_an_aiges_toml_may_begin_with_a_mark_of_its_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "aiges.toml"
+    path.write_text("[wrapper]\na = 1\n", encoding="utf-8-sig")
+    assert read_config(path).wrapper == {"a": "1"}
 
 
 def test_a_missing_aiges_toml_is_one_line(tmp_path: Path) -> None:

@@ -169,6 +169,30 @@ def test_a_wrapper_that_refuses_to_begin_is_a_failed_model(tmp_path: Path) -> No
         assert "user error;code=7" in line
 
 
+@pytest.mark.timeout(90)
+def test_a_wrapper_that_ends_its_process_as_it_begins_fails_alone(tmp_path: Path) -> None:
+    own = aiges_wrappers.write(tmp_path, "middle")
+    source = (own / "wrapper.py").read_text()
+    fatal = "        import os; os._exit(7)\n        return 0"
+    (own / "wrapper.py").write_text(source.replace("        return 0", fatal, 1))
+    aiges_wrappers.write(tmp_path, "old")
+    toml = '[models.middle]\ncrash_limit = "2/60s"\n'
+    with live.running(tmp_path, "--plugins", "aiges:./middle,old=aiges:./old", toml=toml) as other:
+        other.await_record("model.failed", model="middle", within=40)
+        other.await_line(lambda line: "old: ready" in line, within=40)
+        with other.client() as client:
+            assert told(ask(client, "hello", model="old")) == "HELLO"
+
+
+def test_what_a_wrapper_prints_fails_no_request(tmp_path: Path) -> None:
+    text = aiges_wrappers.MIDDLE.replace(
+        'if text == b"code":', 'print("\\ud800")\n        if text == b"code":'
+    )
+    own = aiges_wrappers.write(tmp_path, "middle", text=text)
+    with serve(f"aiges:{own}", executor="process") as client:
+        assert told(ask(client, "hello")) == "HELLO"
+
+
 def test_a_test_may_serve_a_wrapper_by_its_loader(tmp_path: Path) -> None:
     own = aiges_wrappers.write(tmp_path, "middle")
     with serve(f"renamed=aiges:{own}", executor="process") as client:

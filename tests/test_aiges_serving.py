@@ -14,6 +14,8 @@ import httpx2
 import live
 import pytest
 from aiges_wrappers import MIDDLE, OLD
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import OpenAPIV31SpecValidator
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -190,6 +192,28 @@ def test_what_the_guard_refuses_wears_the_same_dress(client: httpx2.Client) -> N
     assert answer.json()["header"]["code"] == 10000
 
 
+def test_a_handshake_that_the_guard_refuses_wears_the_same_dress(server: live.Live) -> None:
+    fields = {f"x-{n}": "y" for n in range(120)}
+    url = f"ws://127.0.0.1:{server.port}/v1/private/middle"
+    with pytest.raises(InvalidStatus) as refused, connect(url, additional_headers=fields):
+        pass
+    assert refused.value.response.status_code == 500
+    found = json.loads(refused.value.response.body or b"")
+    assert found["header"]["code"] == 10000
+    assert found["payload"] is None
+
+
+def test_a_service_that_is_not_there_is_told_to_its_clients(
+    server: live.Live, client: httpx2.Client
+) -> None:
+    answer = client.post("/v1/private/nobody", json=envelope("x"))
+    assert answer.status_code == 404
+    assert answer.json()["header"]["code"] == 10404
+    with pytest.raises(InvalidStatus) as refused, open_socket(server, "nobody"):
+        pass
+    assert json.loads(refused.value.response.body or b"")["header"]["code"] == 10404
+
+
 def test_another_method_is_refused_in_the_same_dress(client: httpx2.Client) -> None:
     answer = client.get("/v1/private/middle")
     assert answer.status_code == 500
@@ -207,11 +231,18 @@ def test_the_wrapper_gets_its_configuration_as_text(client: httpx2.Client) -> No
     assert json.loads(told(ask(client, "config"))) == {"size": "3"}
 
 
-def test_figures_that_the_wrapper_calls_back_are_logged(
+def test_figures_that_the_wrapper_calls_back_are_counted_and_logged(
     server: live.Live, client: httpx2.Client
 ) -> None:
-    sid = ask(client, "count").json()["header"]["sid"]
-    server.await_record("plugin.metric", sid=sid, key="tokens", count=3)
+    answer = client.post(
+        "/v1/private/middle", json=envelope("count"), headers={"X-Request-ID": "my-own"}
+    )
+    sid = answer.json()["header"]["sid"]
+    facts = {"sid": sid, "request_id": "my-own"}
+    server.await_record("plugin.metric", key="tokens", count=3, **facts)
+    server.await_record("plugin.trace", key="stage", value="counted", **facts)
+    series = 'atomserve_wrapper_counts_total{model="middle",key="tokens"} 3'
+    assert series in client.get("/metrics").text.splitlines()
 
 
 @pytest.mark.parametrize("model", ["middle", "old", "new", "later"])
@@ -225,6 +256,33 @@ def test_every_generation_answers_and_refuses(client: httpx2.Client, model: str)
 def test_an_error_that_is_called_back_has_its_own_code(client: httpx2.Client) -> None:
     header = ask(client, "error", model="later").json()["header"]
     assert (header["code"], header["user_code"]) == (10910, 5)
+
+
+def test_a_result_that_is_called_back_in_pieces_is_whole(client: httpx2.Client) -> None:
+    answer = ask(client, "words one by one", model="later")
+    assert told(answer) == "WORDS ONE BY ONE "
+    assert answer.json()["payload"]["result"]["status"] == "3"
+    answer = client.post("/v1/models/later/predict", json={"payload": {"text": "words a b"}})
+    assert answer.json() == {"result": "WORDS A B "}
+
+
+def test_an_asynchronous_wrapper_is_heard_piece_by_piece_over_a_websocket(
+    server: live.Live,
+) -> None:
+    with open_socket(server, "later") as socket:
+        say(socket, "words one ", 0)
+        assert hear(socket)["header"]["status"] == 0
+        say(socket, "by one", 2)
+        found = [hear(socket) for _ in range(4)]
+        texts = [base64.b64decode(each["payload"]["result"]["text"]) for each in found]
+        assert texts == [b"WORDS ", b"ONE ", b"BY ", b"ONE "]
+        assert [each["header"]["status"] for each in found] == [0, 1, 1, 2]
+        for text, code, user in (("code", 10909, 7), ("error", 10910, 5)):
+            with open_socket(server, "later") as other:
+                say(other, text, 3)
+                assert hear(other)["header"]["code"] == 0
+                header = hear(other)["header"]
+                assert (header["code"], header["user_code"]) == (code, user)
 
 
 def test_a_result_that_never_comes_is_a_timeout_and_frees_its_thread(
@@ -284,6 +342,29 @@ def test_a_native_failure_is_a_problem_with_the_users_code(client: httpx2.Client
     assert problem["errors"] == [{"path": "exec", "message": "7"}]
 
 
+def test_the_documented_request_is_answered_as_documented(client: httpx2.Client) -> None:
+    document = client.get("/openapi.json").json()
+    OpenAPIV31SpecValidator(document).validate()
+    item = document["paths"]["/v1/private/middle"]
+    assert item["get"]["responses"].keys() >= {"101", "500"}
+    body = item["post"]["requestBody"]["content"]["application/json"]
+    example = body["examples"]["example"]["value"]
+    answer = client.post("/v1/private/middle", json=example)
+    assert told(answer) == "HELLO"
+    failed = client.post("/v1/private/middle", json=envelope("code"))
+    for said, schema in (
+        (example, body["schema"]),
+        (answer.json(), documented(item["post"], "200")),
+        (failed.json(), documented(item["post"], "500")),
+    ):
+        Draft202012Validator({**schema, "components": document["components"]}).validate(said)
+
+
+def documented(operation: Any, status: str) -> dict[str, Any]:
+    schema: dict[str, Any] = operation["responses"][status]["content"]["application/json"]["schema"]
+    return schema
+
+
 def test_a_wrapper_without_fields_takes_any_payload(client: httpx2.Client) -> None:
     body = {"payload": {"anything": "hello"}, "parameter": {"x": 1}}
     answer = client.post("/v1/models/new/predict", json=body)
@@ -333,6 +414,38 @@ def test_a_stream_is_acknowledged_ordered_and_destroyed_once(server: live.Live, 
             assert base64.b64decode(block["text"]) == text.upper().encode()
             assert (block["seq"], block["status"]) == (number, status)
         destroyed(server, sid)
+
+
+@pytest.mark.parametrize("text", ["words", "words as text", "blank end"])
+def test_a_result_may_tell_its_numbers_as_text_and_its_end_without_data(
+    server: live.Live, text: str
+) -> None:
+    with open_socket(server) as socket:
+        say(socket, text, 0)
+        assert hear(socket)["header"]["status"] == 0
+        found = hear(socket)
+        while found["header"]["status"] != 2:
+            found = hear(socket)
+        assert found["header"]["code"] == 0
+
+
+def test_a_result_whose_numbers_are_none_is_an_error_frame(server: live.Live) -> None:
+    with open_socket(server) as socket:
+        say(socket, "no number", 0)
+        assert hear(socket)["header"]["status"] == 0
+        failed = hear(socket)
+        assert failed["header"]["code"] == 10106
+        assert "the status is None" in failed["header"]["message"]
+        destroyed(server, failed["header"]["sid"])
+
+
+def test_one_write_may_call_back_very_often(server: live.Live) -> None:
+    with open_socket(server) as socket:
+        say(socket, "6000", 3)
+        assert hear(socket)["header"]["status"] == 0
+        found = [hear(socket) for _ in range(6001)]
+        assert [each["payload"]["result"]["seq"] for each in found] == list(range(6001))
+        assert found[-1]["header"]["status"] == 2
 
 
 def test_a_single_frame_session_is_closed_by_the_server(server: live.Live) -> None:
@@ -470,7 +583,7 @@ def test_several_sessions_share_a_socket_by_their_cid(server: live.Live) -> None
 
 
 def test_a_model_without_sessions_refuses_the_handshake(server: live.Live) -> None:
-    with pytest.raises(InvalidStatus) as refused, open_socket(server, "later"):
+    with pytest.raises(InvalidStatus) as refused, open_socket(server, "viewer"):
         pass
     body = json.loads(refused.value.response.body or b"{}")
     assert body["header"]["code"] == 10000

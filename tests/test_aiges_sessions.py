@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
+from atomserve.compat.aiges.binding import Bound
 from atomserve.compat.aiges.sessions import SessionManager
+from atomserve.compat.aiges.shim.aiges.dto import SessionCreateResponse
+from atomserve.compat.aiges.shim.aiges.sdk import WrapperBase
 from atomserve.compat.aiges.stream_threads import Session, StreamHandleThread
 
 PATIENCE = 10.0
@@ -56,6 +59,32 @@ def test_each_session_has_a_thread_until_there_is_none_left(manager: SessionMana
     assert manager.get_idle_handle() is None
     manager.push_back(first)
     assert manager.get_idle_handle() is not None
+
+
+class Pooled(WrapperBase):
+    def __init__(self, manager: SessionManager) -> None:
+        super().__init__()
+        self.session = manager
+
+    def wrapperCreate(self, params: dict[str, Any], sid: str) -> SessionCreateResponse:
+        handle = self.session.get_idle_handle()
+        if handle is None:
+            return SessionCreateResponse("", -1)
+        if params.get("code"):
+            return SessionCreateResponse(handle, params["code"])
+        return SessionCreateResponse(handle + params["suffix"])
+
+
+def test_a_create_that_fails_gives_its_thread_back(manager: SessionManager) -> None:
+    manager.patience = 0
+    manager.init_handle_pool("thread", 1, Echo)
+    bound = Bound(Pooled(manager))
+    for _ in range(3):
+        with pytest.raises(KeyError):
+            bound.create({}, sid="s")
+        assert bound.create({"code": 7}, sid="s").error_code == 7
+    assert bound.create({"suffix": ""}, sid="s").error_code == 0
+    assert bound.create({"suffix": ""}, sid="t").error_code == -1
 
 
 def test_a_handle_that_was_never_given_is_no_session(manager: SessionManager) -> None:

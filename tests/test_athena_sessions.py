@@ -84,7 +84,7 @@ def test_a_session_is_the_documented_one() -> None:
     assert first.request.nodes == [
         Node("wav", b"hello", AUDIO, BEGIN, {"status": "0", "seq": "0"}),
     ]
-    assert said(talk.opened("s1")) == [ack()]
+    assert said(talk.opened("s1", 0.0)) == [ack()]
 
     (second,) = talk.feed(frame(1), 2.0)
     assert isinstance(second, Frame)
@@ -129,12 +129,12 @@ def test_the_acknowledgement_comes_once_and_before_every_result() -> None:
     sid = begun(talk)
     steps = talk.answer(sid, [Node("r", b"", TEXT, BEGIN)], 1.0)
     assert said(steps)[0] == ack()
-    assert talk.opened(sid) == []
+    assert talk.opened(sid, 0.0) == []
 
 
 def test_a_wrapper_that_tells_no_end_is_ended() -> None:
     talk = socket()
-    steps = talk.finish(begun(talk))
+    steps = talk.finish(begun(talk), 0.0)
     assert said(steps) == [ack(), ack(status=2)]
     assert done(steps) == [End("s1", "finished")]
 
@@ -149,7 +149,7 @@ def test_an_answer_without_outputs_only_acknowledges() -> None:
 def test_a_key_that_comes_twice_makes_two_results() -> None:
     talk = socket()
     sid = begun(talk)
-    talk.opened(sid)
+    talk.opened(sid, 0.0)
     nodes = [Node("r", b"a", TEXT, CONTINUE), Node("q"), Node("r", b"b", TEXT, END)]
     nodes[1].status = CONTINUE
     first, second = said(talk.answer(sid, nodes, 1.0))
@@ -161,13 +161,13 @@ def test_a_key_that_comes_twice_makes_two_results() -> None:
 def test_nothing_follows_the_result_that_ends() -> None:
     talk = socket()
     sid = begun(talk)
-    talk.opened(sid)
+    talk.opened(sid, 0.0)
     nodes = [Node("r", b"a", TEXT, END), Node("r", b"b", TEXT, END)]
     steps = talk.answer(sid, nodes, 1.0)
     assert (len(said(steps)), done(steps)) == (1, [End(sid, "finished")])
-    for late in (talk.answer(sid, nodes, 1.0), talk.finish(sid), talk.opened(sid)):
+    for late in (talk.answer(sid, nodes, 1.0), talk.finish(sid, 1.0), talk.opened(sid, 0.0)):
         assert late == []
-    assert talk.fail(sid, failure(INACTIVE)) == []
+    assert talk.fail(sid, failure(INACTIVE), 1.0) == []
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def error(code: int, message: str, sid: str = "s1", **more: Any) -> Any:
 def test_a_wrappers_error_reaches_the_client() -> None:
     talk = socket()
     sid = begun(talk)
-    steps = talk.fail(sid, failure_of(WrapperRefused.of("create", 42, "no model")))
+    steps = talk.fail(sid, failure_of(WrapperRefused.of("create", 42, "no model")), 1.0)
     assert said(steps) == [error(10905, "no model;code=42", user_code=42)]
     assert done(steps) == [End(sid, "failed"), Close(1000, "no model;code=42")]
     assert talk.closed
@@ -287,7 +287,7 @@ def test_a_first_frame_that_cannot_be_read_begins_nothing() -> None:
 def test_an_ignored_error_ends_the_session_without_a_word() -> None:
     talk = socket()
     sid = begun(talk)
-    steps = talk.fail(sid, failure(INACTIVE))
+    steps = talk.fail(sid, failure(INACTIVE), 1.0)
     assert said(steps) == []
     assert done(steps)[0] == End(sid, "failed")
 
@@ -295,7 +295,7 @@ def test_an_ignored_error_ends_the_session_without_a_word() -> None:
 def test_a_strict_client_is_told_of_an_output_it_did_not_name() -> None:
     talk = socket(expected=Expected(strict=True, text="base64"))
     sid = begun(talk)
-    talk.opened(sid)
+    talk.opened(sid, 0.0)
     steps = talk.answer(sid, [Node("r", b"", TEXT, BEGIN)], 1.0)
     assert said(steps) == [error(10106, "wrapper output data invalid(key or type)")]
     assert done(steps)[0] == End(sid, "failed")
@@ -323,7 +323,7 @@ def test_the_wrappers_own_class_describes_what_the_client_does_not() -> None:
 def test_native_close_codes_tell_what_happened(what: Any, code: int) -> None:
     for native, expected in ((True, code), (False, 1000)):
         talk = socket(native=native)
-        close = talk.fail(begun(talk), what)[-1]
+        close = talk.fail(begun(talk), what, 0.0)[-1]
         assert isinstance(close, Close)
         assert close.code == expected
 
@@ -332,7 +332,7 @@ def test_native_close_codes_tell_what_happened(what: Any, code: int) -> None:
 @given(st.text(max_size=200))
 def test_a_reason_fits_into_a_close_frame(text: str) -> None:
     talk = socket()
-    close = talk.fail(begun(talk), failure(10909, text or "x"))[-1]
+    close = talk.fail(begun(talk), failure(10909, text or "x"), 0.0)[-1]
     assert isinstance(close, Close)
     assert len(close.reason.encode()) <= 123
 
@@ -351,12 +351,35 @@ def test_a_client_that_says_nothing_is_cut_off_without_an_error() -> None:
 def test_silence_ends_the_sessions() -> None:
     talk = socket()
     sid = begun(talk)
+    talk.opened(sid, 0.0)
     assert talk.expire(READ_TIMEOUT) == [End(sid, "timeout"), Close(1000, "time out")]
+
+
+def test_who_waits_for_the_wrapper_is_not_silent() -> None:
+    talk = socket()
+    sid = begun(talk)
+    assert talk.deadline() == SESSION_TIMEOUT  # there is no session yet to say more in
+    talk.opened(sid, 50.0)
+    assert talk.deadline() == 50.0 + READ_TIMEOUT
+    talk.feed(frame(2), 60.0)
+    assert talk.deadline() == SESSION_TIMEOUT  # all is said, and the wrapper thinks
+    assert talk.expire(100.0) == []
+    talk.answer(sid, [Node("r", b"", TEXT, END)], 110.0)
+    assert talk.deadline() == 110.0 + READ_TIMEOUT
+
+
+def test_who_never_got_a_session_lacked_a_licence() -> None:
+    talk = socket()
+    sid = begun(talk)
+    steps = talk.expire(SESSION_TIMEOUT)
+    assert said(steps) == [error(10110, "service license not enough", sid)]
+    assert done(steps)[0] == End(sid, "timeout")
 
 
 def test_whoever_speaks_puts_the_end_off() -> None:
     talk = socket()
     sid = begun(talk)
+    talk.opened(sid, 0.0)
     talk.feed(frame(1), 10.0)
     assert talk.deadline() == 10.0 + READ_TIMEOUT
     talk.answer(sid, [Node("r", b"", TEXT, BEGIN)], 20.0)
@@ -366,6 +389,7 @@ def test_whoever_speaks_puts_the_end_off() -> None:
 def test_a_session_may_not_last_for_ever() -> None:
     talk = socket(read_timeout=1000.0)
     sid = begun(talk)
+    talk.opened(sid, 0.0)
     talk.feed(frame(1), 170.0)
     assert talk.deadline() == SESSION_TIMEOUT
     assert talk.expire(SESSION_TIMEOUT - 0.001) == []
@@ -389,11 +413,11 @@ def test_sessions_are_told_apart_by_their_cid() -> None:
     talk = socket(multiplexed=True)
     one, two = begun(talk, frame(0, cid="1")), begun(talk, frame(0, cid="2"))
     assert one != two
-    assert said(talk.opened(one)) == [ack(one, cid="1")]
+    assert said(talk.opened(one, 0.0)) == [ack(one, cid="1")]
     (step,) = talk.feed(frame(1, cid="2"), 1.0)
     assert isinstance(step, Frame)
     assert (step.sid, step.seq, step.cid) == (two, 2, "2")
-    steps = talk.fail(one, failure(10907, "no"))
+    steps = talk.fail(one, failure(10907, "no"), 0.0)
     assert said(steps) == [error(10907, "no", one, cid="1")]
     assert done(steps) == [End(one, "failed")]
     steps = talk.answer(two, [Node("r", b"", TEXT, ONCE)], 1.0)
@@ -408,7 +432,7 @@ def test_a_cid_means_nothing_where_sessions_come_one_at_a_time() -> None:
     (step,) = talk.feed(frame(1, cid="2"), 1.0)
     assert isinstance(step, Frame)
     assert step.sid == sid
-    assert said(talk.opened(sid)) == [ack()]
+    assert said(talk.opened(sid, 0.0)) == [ack()]
 
 
 def test_a_bad_frame_harms_its_own_session_alone() -> None:
@@ -431,23 +455,23 @@ def test_there_is_a_bound_to_the_sessions_of_a_websocket() -> None:
     steps = talk.feed(frame(0, cid="3"), 1.0)
     assert said(steps) == [error(10110, "service license not enough", "s3", cid="3")]
     assert done(steps) == []
-    talk.fail(one, failure(10907))
+    talk.fail(one, failure(10907), 0.0)
     begun(talk, frame(0, cid="3"))
 
 
 def test_a_late_answer_does_not_reach_a_new_session_of_the_same_cid() -> None:
     talk = socket(multiplexed=True)
     old = begun(talk, frame(0, cid="1"))
-    talk.finish(old)
+    talk.finish(old, 0.0)
     new = begun(talk, frame(0, cid="1"))
     assert talk.answer(old, [Node("r", b"", TEXT, BEGIN)], 1.0) == []
-    assert said(talk.opened(new)) == [ack(new, cid="1")]
+    assert said(talk.opened(new, 0.0)) == [ack(new, cid="1")]
 
 
 def test_the_names_of_ended_sessions_are_forgotten_in_the_end() -> None:
     talk = socket(multiplexed=True)
     for number in range(300):
-        talk.finish(begun(talk, frame(0, cid=str(number))))
+        talk.finish(begun(talk, frame(0, cid=str(number))), 0.0)
     assert talk.feed(frame(1, cid="299"), 1.0) == []
     (step,) = talk.feed(frame(1, cid="0"), 1.0)
     assert isinstance(step, Frame)
@@ -544,7 +568,7 @@ class Whatever(RuleBasedStateMachine):
     def tell(self, data: st.DataObject, how: str) -> None:
         sid = data.draw(st.sampled_from(sorted({*self.open, *self.ended})))
         more = [failure(10907)] if how == "fail" else []
-        self.take(getattr(self.talk, how)(sid, *more))
+        self.take(getattr(self.talk, how)(sid, *more, self.now))
 
     @rule(seconds=st.sampled_from([1.0, 14.0, 15.0, 181.0]))
     def wait(self, seconds: float) -> None:

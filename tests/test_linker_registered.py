@@ -1,4 +1,4 @@
-"""A linker_atom service and its control plane: what META says is done, once, while it is due."""
+"""A service of linker_atom and its control plane: registered as META says, and withdrawn."""
 
 from __future__ import annotations
 

@@ -16,12 +16,15 @@ def test_sessions_are_listed_as_web_sockets_and_nothing_is_listed_twice(
     progress(Bound((URL,)))
     progress(ModelChanged(None, "ask", "ready", ""))
     progress(ModelChanged(None, "talk", "ready", "", "session"))
+    progress(ModelChanged(None, "moved", "ready", "", "call", ("/v1/private/moved",)))
     capsys.readouterr()
     progress(Ready())
     assert capsys.readouterr().out.splitlines() == [
         "Ready. Each answers POST requests, or a WebSocket (WS):",
-        f"  ask   {URL}/v1/models/ask/predict",
-        f"  talk  WS {URL.replace('http', 'ws')}/v1/models/talk/session",
+        f"  ask    {URL}/v1/models/ask/predict",
+        f"  moved  {URL}/v1/models/moved/predict",
+        f"  moved  {URL}/v1/private/moved",
+        f"  talk   WS {URL.replace('http', 'ws')}/v1/models/talk/session",
     ]
     progress(NotReady())
     progress(Ready())

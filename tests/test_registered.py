@@ -254,6 +254,40 @@ def test_a_file_tells_of_the_load_of_all_api_processes(tmp_path: Path) -> None:
             time.sleep(0.05)
 
 
+@pytest.mark.parametrize(
+    "said_by", ["the file", pytest.param("the environment", marks=pytest.mark.slow)]
+)
+def test_a_service_of_linker_atom_registers_as_its_meta_says(
+    plane: ControlPlane, tmp_path: Path, said_by: str
+) -> None:
+    text = (ROOT / "plugins" / "linker-examples" / "server.py").read_text()
+    text = text.replace('"servingHost": ""', '"servingHost": "127.0.0.1"')
+    text = text.replace('"servingPort": "0"', f'"servingPort": "{plane.port}"')
+    (tmp_path / "server.py").write_text(text)
+    prefix = []
+    if said_by == "the environment":
+        about = {"servingHost": "127.0.0.1", "servingPort": plane.port, "atomCode": "operators"}
+        prefix = ["env", f"META={json.dumps(about)}", "ATOM_WORKERS=4"]
+    arguments = ["--plugins", "linker:./server.py"]
+    settings = "[registration]\nstart_jitter = 0.0\nheartbeat = 0.2"
+    with live.running(tmp_path, *arguments, toml=settings, prefix=prefix) as server:
+        plane.wait_for("health", count=5, within=40)
+        plane.instances.clear()
+        plane.wait_for("register", count=2)
+        server.signal(signal.SIGINT)
+        plane.wait_for("unRegister")
+        assert server.wait() == 0
+    assert len(plane.calls("register")) == 2
+    body = plane.calls("register")[0].body
+    assert body["atomInstanceName"] == os.uname().nodename
+    if said_by == "the file":
+        assert body["requestUrl"] == "http://colours.example:8000/colours/v1/count"
+        assert body["abilityDependAtomCodes"] == ["colours"]
+    else:
+        assert body["requestUrl"] == f"{server.url}/atom/process"
+        assert body["atomCode"] == "operators"
+
+
 # Where the instance is reached.
 
 

@@ -150,9 +150,12 @@ def test_requests_go_to_what_is_advertised_unless_the_options_say_where(
     async def main() -> None:
         registrar = registrar_for(linker(f"{plane.url}/", options={"atomCode": "a"}))
         await registrar.register(announced())
+        registrar = registrar_for(linker(plane.url, options={"requestUrl": "/atom/process"}))
+        await registrar.register(announced())
 
     run(main)
     assert plane.heard[0].body["requestUrl"] == "http://10.1.2.3:8000"
+    assert plane.heard[1].body["requestUrl"] == "http://10.1.2.3:8000/atom/process"
     assert plane.heard[0].body["abilityDependAtomCodes"] == []
 
 
@@ -354,7 +357,7 @@ def test_a_registrar_that_cannot_be_found_or_made_is_one_line(
         "(installed: consul, file, linker)"
     )
     assert "set url too" in refused(registrar="linker")
-    assert "options.path" in refused(registrar="file")
+    assert "missing required field `path`" in refused(registrar="file")
     assert "unknown field `x`" in refused(registrar="consul", options={"x": 1})
     assert "no folder" in refused(registrar="file", options={"path": str(tmp_path / "a" / "b")})
     url = "https://127.0.0.1:1"
@@ -448,6 +451,12 @@ def test_r08_the_late_withdrawal_of_one_boot_does_not_meet_the_next_at_consul(
 
     run(main)
     assert set(plane.services) == {"pod-1-b2"}
+
+
+def test_what_meta_says_is_no_mistake_where_another_registrar_was_chosen(tmp_path: Path) -> None:
+    path = {"path": str(tmp_path)}
+    registrar_for(RegistrationSettings(registrar="file", options={**OPTIONS, **path}))
+    registrar_for(RegistrationSettings(registrar="consul", options=OPTIONS))
 
 
 # Files.

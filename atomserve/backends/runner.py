@@ -24,6 +24,7 @@ from atomserve.engine.jobs import Answer, AnswerForm, Job, Payload
 from atomserve.errors import AtomError, BadAnswer, NotReady, PluginError, PluginFailed
 from atomserve.media.sources import Sources
 from atomserve.signature import Contract, Signature
+from atomserve.telemetry.counters import Snapshot
 from atomserve.wrapper import Example, Wrapper
 
 log = structlog.get_logger("atomserve.backends")
@@ -115,6 +116,10 @@ class Runner:
         except BaseException as exc:  # noqa: BLE001 - a plugin's code
             self._broken("unload", exc)
         self._wrapper = None
+
+    def counted(self) -> list[Snapshot]:
+        """Return nothing: what such a wrapper counts is its own affair."""
+        return []
 
     def examples(self, wait: Callable[[Any], Any] = _as_it_is) -> Iterator[Example]:
         """Run the examples one by one and check their answers; ``wait`` finishes a coroutine.

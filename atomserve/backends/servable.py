@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from atomserve.engine.jobs import Answer, AnswerForm, Payload
 from atomserve.signature import Signature
+from atomserve.telemetry.counters import Snapshot
 from atomserve.wrapper import Example
 
 
@@ -30,7 +31,7 @@ class Inlet(Protocol):
 
 
 class Servable(Protocol):
-    """One copy of a wrapper: every method but `signature` is called in the slot's threads."""
+    """One copy of a wrapper: all but `signature` and `counted` is called in the slot's threads."""
 
     model: str
 
@@ -58,6 +59,9 @@ class Servable(Protocol):
         Raises:
             PluginError: one failed.
         """
+
+    def counted(self) -> list[Snapshot]:
+        """Return what the wrapper has counted itself, for `/metrics`; from any thread, at once."""
 
     # Each raises an `AtomError`: the request is at fault, or the plugin failed and it is logged.
 

@@ -65,7 +65,8 @@ def main() -> NoReturn:
     _limit(resource.RLIMIT_CORE, 0)
     if configure.open_files is not None:
         _limit(resource.RLIMIT_NOFILE, configure.open_files)
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    # What a plugin prints must not fail its request, whatever the locale.
+    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     try:
         model, runner, options = prepare(configure)
         described = control.Described(
@@ -74,8 +75,9 @@ def main() -> NoReturn:
     except AtomError as exc:
         sock.sendall(control.frame(control.Fatal(str(exc), exits.CONFIG)))
         lifeline.leave(exits.CONFIG)
+    # Said before anything else runs: a plugin may end the process as it loads.
+    sock.sendall(control.frame(described))
     channel: control.Channel[control.Order] = control.Channel(sock, control.Order)
-    channel.post(described)
     anyio.run(Worker(model, runner, options, channel).run, backend_options=_fast_loop())
     raise AssertionError("unreachable")
 
@@ -266,6 +268,7 @@ class Worker:
             requests=self._served,
             busy=self._slot.busy,
             answer_bytes=sum(caller.answer_bytes for caller in self._desk.callers),
+            families=self._runner.counted(),
         )
         return msgspec.Raw(msgspec.json.encode(document))
 

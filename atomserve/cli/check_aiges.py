@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from atomserve.compat.aiges.loader import Loaded
 
 FAILED = 1
+MOST_NAMED = 3
+"""Threads that are left, by their names; of more it is told how many."""
 
 
 class Asked(NamedTuple):
@@ -108,7 +110,10 @@ def tried(found: Loaded, asked: Asked, given: Given) -> Report:
         patience=asked.timeout,
         given=given,
     )
-    left = [f"{name} still runs after wrapperFini" for name in threads()]
+    names = threads()
+    left = [f"{name} still runs after wrapperFini" for name in names[:MOST_NAMED]]
+    if len(names) > MOST_NAMED:
+        left.append(f"{len(names) - MOST_NAMED} more threads still run")
     told = Trials(done.outcomes, notes + done.notes + left)
     return Report(found.declared.service_id, found.generation, found.declared.path, told)
 

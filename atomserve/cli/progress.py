@@ -40,6 +40,7 @@ class Progress:
         self._states: dict[str, str] = {}
         self._takes: dict[str, str] = {}
         """What is asked of those that take something else than calls."""
+        self._paths: dict[str, tuple[str, ...]] = {}
         self._told: list[str] = []
         self._failed = False
         self._status: Status | None = None
@@ -55,9 +56,10 @@ class Progress:
             case Bound(urls):
                 self._urls = urls
                 self._say(f"atomserve {version('atomserve')} at {', '.join(urls)} ({os.getpid()})")
-            case ModelChanged(_, model, state, detail, takes):
+            case ModelChanged(_, model, state, detail, takes, paths):
                 if takes != "call":
                     self._takes[model] = takes
+                self._paths[model] = paths
                 self._change(model, state, detail)
             case Ready():
                 self._served()
@@ -113,7 +115,8 @@ class Progress:
         else:
             self._say("Ready:")
         for name in ready:
-            self._say(f"  {name:{widest}}  {self._place(name)}")
+            for place in (self._place(name), *map(self._base.__add__, self._paths.get(name, ()))):
+                self._say(f"  {name:{widest}}  {place}")
         if self._settings.docs and models:
             self._say(f"  {'docs':{widest}}  {self._base}/docs")
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,13 +47,20 @@ def schema(
     from atomserve.cli.sources import aiges_path
 
     path = aiges_path(plugin)
-    found = of_class(plugin, form) if path is None else of_aiges(path, form)
+    with redirect_stdout(sys.stderr):  # what a plugin prints as it is imported is no JSON
+        if path is None:
+            found = of_model(plugin, form)
+        elif form in {Format.json, Format.openapi}:
+            with released():
+                found = of_model(plugin, form)
+        else:
+            found = of_aiges(path, form)
     print(msgspec.json.format(msgspec.json.encode(found)).decode())
     return 0
 
 
-def of_class(plugin: str, form: Format) -> dict[str, Any]:
-    """Describe a wrapper class.
+def of_model(plugin: str, form: Format) -> dict[str, Any]:
+    """Describe a plugin as it would be served.
 
     Raises `PluginError` if it cannot be found, and `ConfigError` for a form of AIGES.
     """
@@ -76,24 +86,31 @@ def of_class(plugin: str, form: Format) -> dict[str, Any]:
     )
 
 
-def of_aiges(path: str, form: Format) -> dict[str, Any]:
-    """Describe an AIGES wrapper.
+@contextmanager
+def released() -> Iterator[None]:
+    """Give the process back that an AIGES wrapper takes when it is prepared."""
+    from atomserve.compat.aiges import serving
 
-    Raises `PluginError` if it cannot be imported, and `ConfigError` for a form that it has not.
+    try:
+        yield
+    finally:
+        serving.release()
+
+
+def of_aiges(path: str, form: Format) -> dict[str, Any]:
+    """Describe the Athena requests of an AIGES wrapper.
+
+    Raises `PluginError` if it cannot be imported.
     """
     from atomserve.compat.aiges import documents
     from atomserve.compat.aiges.legacy_schema import legacy_schema
     from atomserve.compat.aiges.loader import loaded
     from atomserve.compat.aiges.schema import schema_v2
-    from atomserve.errors import ConfigError
 
-    if form is Format.json:
-        raise ConfigError("--format json: an AIGES wrapper has no signature; try athena-v2")
     written = {
         Format.athena: legacy_schema,
         Format.athena_v2: schema_v2,
         Format.json_schema: documents.json_schema,
-        Format.openapi: documents.openapi,
     }
     with loaded(path) as found:
         return written[form](found.declared)

@@ -50,8 +50,6 @@ def registration_conflicts(registration: RegistrationSettings) -> Iterator[tuple
     """Yield, as `conflicts` does, what is wrong with what is said of a registration."""
     if registration.registrar == "linker" and not registration.url:
         yield "registration.registrar", "linker needs the control plane's base URL: set url too"
-    if registration.registrar == "file" and not registration.options.get("path"):
-        yield "registration.registrar", "file needs the path of the file: set options.path too"
     for name in ("url", "advertise"):
         if (value := getattr(registration, name)) and (advice := _no_address(value)):
             yield f"registration.{name}", advice

@@ -55,8 +55,8 @@ SOURCES = {
 }
 """The keys of META, and variables, that a setting, by its dotted path, is made of."""
 
-OF_SERVING = ("registration.url", "registration.options")
-"""Settings by which META tells of Serving: of no use to a registrar of another kind."""
+OF_SERVING = "registration.url"
+"""The setting by which META tells where Serving is: nowhere for a registrar of another kind."""
 
 _LEVELS = {"WARN": "warning", "FATAL": "critical", "NOTSET": "debug"}
 _SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://")  # Kubernetes' ATOM_PORT, for a service `atom`
@@ -145,7 +145,7 @@ def told_by_app(settings: RegistrationSettings, environ: Mapping[str, str]) -> R
     elsewhere = settings.registrar not in ("", "linker")
     for path, value, _, within in overrides(environ):
         table, _, name = path.partition(".")
-        if table != "registration" or (elsewhere and path in OF_SERVING):
+        if table != "registration" or (elsewhere and path == OF_SERVING):
             continue
         if within:
             told[name].setdefault(within[0], value)

@@ -95,12 +95,12 @@ def explain(loaded: Loaded) -> list[Explained]:
 
 
 def _fitting(statements: Sequence[Statement]) -> Iterator[Statement]:
-    """Leave out what META says of Serving where the instance registers elsewhere."""
+    """Leave out where META says that Serving is, if the instance registers elsewhere."""
     registrars = [given.value for given in statements if given.key == REGISTRAR]
     elsewhere = registrars and registrars[-1] not in ("", "linker")
     for given in statements:
         of_meta = given.origin.startswith("environment") and f"{META}." in given.origin
-        if not (elsewhere and of_meta and dotted(given.key) in OF_SERVING):
+        if not (elsewhere and of_meta and dotted(given.key) == OF_SERVING):
             yield given
 
 

@@ -158,6 +158,7 @@ class Guard:
         try:
             fields = dict(scope["headers"])
             handshake.request_id = self._ids.of(fields)
+            handshake.refusal = self._refusals.get(scope["path"], handshake.refusal)
             check_fields(scope["headers"], fields, self.limits)
             if self._proxies is not None:
                 self._proxies.rewrite(scope)

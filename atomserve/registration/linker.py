@@ -24,7 +24,7 @@ class LinkerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     abilityDependAtomCodes: tuple[str, ...] = ()
     atomCode: str = ""
     requestUrl: str = ""
-    """Where requests go; if empty, to what the instance advertises."""
+    """Where requests go; a path, or nothing, is one of what the instance advertises."""
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -52,7 +52,8 @@ class LinkerRegistrar:
     async def register(self, announced: Announced) -> None:
         """Tell Serving all about the instance."""
         about = msgspec.to_builtins(self._options)
-        about["requestUrl"] = self._options.requestUrl or announced.url
+        url = self._options.requestUrl
+        about["requestUrl"] = url if "://" in url else announced.url + url
         await self._post("register", {**about, "atomInstanceName": announced.instance})
 
     async def heartbeat(self, announced: Announced, load: Load) -> None:

@@ -107,7 +107,7 @@ class Announcer:
         settings_now = msgspec.structs.replace(self._settings, registration=settings)
         address = advertised(settings_now, self._places)
         instance = settings.instance or socket.gethostname()
-        if address.doubt and not settings.options.get("requestUrl"):
+        if address.doubt and "://" not in str(settings.options.get("requestUrl")):
             facts = {"url": address.url, "reason": address.doubt}
             log.warning("registration.unreachable", **facts, advice="set registration.advertise")
         # The clock makes it grow from boot to boot; within one it must not be asked again.

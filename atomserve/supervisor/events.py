@@ -21,7 +21,7 @@ class Started(msgspec.Struct, frozen=True):
 class ModelChanged(msgspec.Struct, frozen=True):
     """A model entered a state: in API process ``index``, or in workers (None).
 
-    ``takes`` is its signature's, once it is ready.
+    ``takes`` is its signature's, once it is ready, and ``paths`` where other dialects ask.
     """
 
     index: int | None
@@ -29,6 +29,7 @@ class ModelChanged(msgspec.Struct, frozen=True):
     state: str
     detail: str
     takes: str = "call"
+    paths: tuple[str, ...] = ()
 
 
 class WorkerStarted(msgspec.Struct, frozen=True):

@@ -24,11 +24,15 @@ class Served(msgspec.Struct):
     takes: str = "call"
     dialects: dict[str, Dialect] = {}
 
+    @property
+    def paths(self) -> list[str]:
+        """Where those ask who speak another dialect."""
+        return [dialect.path for dialect in self.dialects.values() if dialect.path]
+
 
 def paths_of(signature: msgspec.Raw) -> list[str]:
     """Return the paths that a model wants beside those that its name makes."""
-    served = msgspec.json.decode(signature, type=Served)
-    return [dialect.path for dialect in served.dialects.values() if dialect.path]
+    return msgspec.json.decode(signature, type=Served).paths
 
 
 class Standing:
@@ -42,7 +46,7 @@ class Standing:
         self._apis = apis
         self._emit = emit
         self._offer: control.Offer | None = None
-        self._takes = ""
+        self._served = Served()
 
     def __repr__(self) -> str:
         return f"<Standing of {self.model}: {self.state}>"
@@ -52,7 +56,7 @@ class Standing:
         if offer != self._offer:
             self.model = offer.model
             self._offer = offer
-            self._takes = msgspec.json.decode(offer.signature, type=Served).takes
+            self._served = msgspec.json.decode(offer.signature, type=Served)
             self._apis.post(offer)
 
     def become(self, state: str, detail: str = "") -> None:
@@ -60,7 +64,9 @@ class Standing:
         if self._offer is not None and (state, detail) != (self.state, self.detail):
             self.state, self.detail = state, detail
             self._apis.post(control.ModelState(self.model, state, detail))
-            self._emit(ModelChanged(None, self.model, state, detail, self._takes))
+            takes = self._served.takes
+            paths = tuple(self._served.paths)
+            self._emit(ModelChanged(None, self.model, state, detail, takes, paths))
 
     def repeat_offer(self, child: Child) -> None:
         """Tell a new API process what workers serve."""

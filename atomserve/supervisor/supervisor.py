@@ -16,7 +16,7 @@ import msgspec
 import structlog
 
 from atomserve import control, exits
-from atomserve.configuration.linker_environment import told_by_app
+from atomserve.configuration.linker_environment import HOST_NODE_NAME, META, told_by_app
 from atomserve.errors import Busy, ConfigError, PluginError
 from atomserve.plugins import Source, check_tables
 from atomserve.registration.registrar import Registrar
@@ -283,22 +283,20 @@ class Supervisor:
 
     def learn_app(self, described: control.AppDescribed) -> None:
         """Take what the hosted app's file has said; all API processes say it, the first counts."""
-        if self._app is None:
-            self._app = described
-            log.info("app.described", prefix=described.prefix, meta=bool(described.meta))
-            self._announce_app(described)
-
-    def _announce_app(self, described: control.AppDescribed) -> None:
-        """Register as the file says, in what the operator leaves open."""
-        said = {"ATOM_API_PREFIX": described.prefix, "META": described.meta}
-        environ = {**os.environ, **{name: value for name, value in said.items() if value}}
+        if self._app is not None:
+            return
+        self._app = described
+        log.info("app.described", prefix=described.prefix, meta=bool(described.meta))
+        said = {META: described.meta}
+        if HOST_NODE_NAME in os.environ:
+            said[HOST_NODE_NAME] = os.environ[HOST_NODE_NAME]
         try:
-            registration = told_by_app(self._settings.registration, environ)
+            registration = told_by_app(self._settings.registration, said)
         except ConfigError as exc:
-            return self.fail(str(exc), exits.CONFIG)
+            self.fail(str(exc), exits.CONFIG)
+            return
         if registration != self._settings.registration:
             self.announce(registration)
-        return None
 
     def fail(self, message: str, exit_code: int) -> None:
         """End the instance at once."""

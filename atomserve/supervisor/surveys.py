@@ -14,6 +14,7 @@ import structlog
 from atomserve import control
 from atomserve.supervisor.api_processes import ApiProcesses
 from atomserve.supervisor.children import Child
+from atomserve.supervisor.figures import Figures
 from atomserve.supervisor.worker import Worker
 from atomserve.supervisor.workers import WorkerGroup
 from atomserve.telemetry.counters import Snapshot, merge
@@ -24,6 +25,7 @@ from atomserve.telemetry.instance import (
     RegistrationReport,
     Report,
     SupervisorReport,
+    WorkerDocument,
     WorkerReport,
 )
 from atomserve.telemetry.vitals import resident
@@ -42,7 +44,7 @@ log = structlog.get_logger("atomserve.supervisor")
 class Surveys:
     """Answers who asks; whoever asks while the children are being asked gets the same answer.
 
-    What API processes have counted is kept beyond their end: sums over them must not fall.
+    What API processes and wrappers have counted is kept beyond their end: sums must not fall.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Surveys:
         self._asking: list[tuple[Child, int]] = []
         self._counted: dict[int, tuple[Child, msgspec.Raw]] = {}
         self._departed: list[Snapshot] = []
+        self._figures = Figures()
 
     def __repr__(self) -> str:
         return f"<Surveys: {len(self._asking)} asking>"
@@ -117,6 +120,8 @@ class Surveys:
         for index, child in running.items():
             if child in documents:
                 self._counted[index] = (child, documents[child])
+        workers = (worker for group in self._groups for worker in group.workers)
+        self._figures.hear(documents, {worker.child for worker in workers})
 
     def _report(self, documents: Documents, *, partial: bool) -> Report:
         return Report(
@@ -138,6 +143,7 @@ class Surveys:
                 if group.standing.model
             },
             departed=self._departed,
+            workers=self._figures.total(),
             partial=partial,
             registration=self._registration(),
         )
@@ -186,5 +192,14 @@ def _worker(worker: Worker, documents: Documents, restarts: int | None = None) -
         state=worker.state,
         restarts=restarts,
         rss=resident(worker.pid),
-        document=_unread(documents.get(worker.child)),
+        document=_vitals(documents.get(worker.child)),
     )
+
+
+def _vitals(document: msgspec.Raw | None) -> WorkerDocument | None:
+    """Return what a worker says of itself, without its figures: they are told added up."""
+    try:
+        found = None if document is None else msgspec.json.decode(document, type=WorkerDocument)
+    except msgspec.DecodeError:
+        return None
+    return found and msgspec.structs.replace(found, families=[])

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from atomserve.signature import Signature
+from atomserve.surfaces import openapi_athena
 from atomserve.surfaces import openapi_common as common
 from atomserve.surfaces.openapi_forms import Forms, raw_input
 
@@ -56,6 +57,9 @@ def document(
             paths[f"{own}/session"] = {"get": _session(name, signature, forms)}
         if signature.takes != "session":
             paths[f"{own}/predict"] = {"post": _predict(name, signature, forms, f"{own}/predict")}
+        if (service := openapi_athena.service_of(signature)) is not None:
+            paths |= openapi_athena.paths(name, service, prefix)
+            schemas |= openapi_athena.components(name, service)
     return {
         "openapi": "3.1.1",
         "info": {"title": title, "version": version, "description": about},

@@ -70,8 +70,8 @@ class Whole:
             apps=_apps(documents),
             registration=None if report is None else report.registration,
         )
-        departed = [] if report is None else report.departed
-        return status, merge([departed, *(document.families for document in documents)])
+        others = [] if report is None else [report.departed, report.workers]
+        return status, merge([*others, *(document.families for document in documents)])
 
     def hear(self, number: int, document: msgspec.Raw) -> None:
         """Take the supervisor's answer."""

@@ -196,6 +196,17 @@ def merge(snapshots: Iterable[Sequence[Snapshot]]) -> list[Snapshot]:
     ]
 
 
+def folded(family: Snapshot, most: int) -> Snapshot:
+    """Keep the first ``most`` series of ``family``, and add up the others as `OTHER`."""
+    kept = {point.labels: point for point in family.points[:most]}
+    other = (OTHER,) * len(family.labels)
+    for point in family.points[most:]:
+        before = kept.get(other)
+        moved = msgspec.structs.replace(point, labels=other)
+        kept[other] = moved if before is None else _sum(before, moved)
+    return msgspec.structs.replace(family, points=tuple(kept.values()))
+
+
 def _sum(one: Point, other: Point) -> Point:
     counts = tuple(map(sum, zip(one.counts, other.counts, strict=True)))
     return Point(one.labels, one.value + other.value, counts)

@@ -64,6 +64,8 @@ class WorkerDocument(msgspec.Struct, frozen=True):
     requests: int
     busy: int
     answer_bytes: int
+    families: list[Snapshot] = []
+    """What its wrapper has counted itself."""
 
 
 class ApiReport(msgspec.Struct, frozen=True):
@@ -122,13 +124,15 @@ class RegistrationReport(msgspec.Struct, frozen=True):
 class Report(msgspec.Struct, frozen=True):
     """The supervisor's answer: who runs, and what each of them said when it was asked.
 
-    ``departed`` is what API processes had counted that run no more.
+    ``departed`` is what API processes had counted that run no more, ``workers`` what all wrappers
+    have counted themselves, those included whose worker has ended.
     """
 
     instance: SupervisorReport
     api_processes: list[ApiReport]
     models: dict[str, ModelReport]
     departed: list[Snapshot] = []
+    workers: list[Snapshot] = []
     partial: bool = False
     """Somebody did not answer in time, and what is told of it is older, or missing."""
     registration: RegistrationReport | None = None

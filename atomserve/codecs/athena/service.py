@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -12,8 +12,21 @@ from atomserve.codecs.athena.requests import TextIn
 
 DIALECT = "athena"
 """The protocol's name among a signature's dialects."""
+ROOT = "/v1/private/"
+"""Where services are, unless they say otherwise."""
 
 Statuses = Literal["compatible", "native"]
+
+
+class Envelopes(msgspec.Struct, frozen=True):
+    """What a model's requests and answers are, for whoever describes the server."""
+
+    request: dict[str, Any] = {}
+    """JSON Schema; empty: anything."""
+    answer: dict[str, Any] = {}
+    """JSON Schema of a single request's answer."""
+    example: dict[str, Any] = {}
+    """A request to try; empty: there is none."""
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +53,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds of silence after which a WebSocket is closed."""
     session_timeout: float = 180.0
     """Seconds that a session may take."""
+    envelopes: Envelopes = Envelopes()
 
     @property
     def compatible(self) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from atomserve.codecs.athena.nodes import END, TYPES
 from atomserve.compat.aiges.shim.aiges.dto import (
     Response,
     ResponseData,
@@ -18,6 +19,10 @@ from atomserve.compat.aiges.values import kind, size, text
 from atomserve.errors import BadAnswer
 
 _log = logging.getLogger("aiges")
+
+_TYPES = {**TYPES, **{str(number): number for number in TYPES.values()}}
+_STATUSES = {"begin": 0, "continue": 1, "end": 2, "once": 3, "0": 0, "1": 1, "2": 2, "3": 3}
+_MOST_NUMBER = 1 << 31
 
 
 class Piece(NamedTuple):
@@ -110,8 +115,46 @@ def pieces_of(response: Any, *, warned: set[str], c_len: bool = False) -> list[P
             elif key not in warned:
                 warned.add(key)
                 _log.warning("%s: len says %s, the data is %s long: ignored", key, item.len, held)
-        found.append(Piece(key, data, item.type, item.status, getattr(item, "desc", {})))
+        sort, status = _number(item, "type", _TYPES), _number(item, "status", _STATUSES)
+        found.append(Piece(key, data, sort, status, getattr(item, "desc", {})))
     return found
+
+
+def size_of(response: Any) -> int:
+    """Return how many bytes a result holds; 0 for what is none, which `response_of` will tell."""
+    items = getattr(response, "list", ())
+    if not isinstance(items, list | tuple):  # a generator is read once
+        return 0
+    try:
+        return sum(size(stored(item.data)) for item in items)
+    except (TypeError, ValueError, AttributeError):
+        return 0
+
+
+def ends(response: Any) -> bool:
+    """Say whether a blank item of a stream's result says, without data, that it is the last."""
+    return any(
+        not item.key and not size(stored(item.data)) and item.status == END
+        for item in response.list
+    )
+
+
+def _number(item: Any, name: str, words: Mapping[str, int]) -> int:
+    """Return an item's type or status, which some wrappers write as text.
+
+    Raises `BadAnswer` for what is no such number: it could not leave this process.
+    """
+    value = getattr(item, name)
+    if isinstance(value, str):
+        value = words.get(value.strip().lower(), value)
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = -1
+    if not 0 <= number < _MOST_NUMBER:
+        shown = repr(value)[:40] if isinstance(value, str | int | None) else kind(value)
+        raise BadAnswer(f"{text(item.key)}: the {name} is {shown}, not a number of AIGES")
+    return number
 
 
 def _pair(value: tuple[Any, Any], method: str) -> Response:

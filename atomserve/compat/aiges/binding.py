@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from atomserve.codecs.athena.codes import Operation
 from atomserve.compat.aiges.answers import code_of, created_of, response_of
 from atomserve.compat.aiges.generations import Generation, generation_of, inherited
+from atomserve.compat.aiges.sessions import provisional
 from atomserve.compat.aiges.shim.aiges.dto import (
     DataListCls,
     Response,
@@ -44,6 +46,9 @@ class Bound:
     Exceptions of the wrapper pass through. `BadAnswer` is raised for a return value that means
     nothing. Which methods there are, `has` says.
     """
+
+    writing: Operation = "write"
+    """What a session's write is to clients, should it fail."""
 
     def __init__(self, wrapper: Any, *, sugar: str | None = None) -> None:
         self.wrapper = wrapper
@@ -104,8 +109,12 @@ class Bound:
     ) -> SessionCreateResponse:
         """Begin a session; its handle is the sid where the wrapper gives none."""
         more = {"params": params, "sid": sid, "tag": tag, "patch": patch}
-        value, name = self._call("create", None, more)
-        return created_of(value, name, sid=sid)
+        with provisional() as give_back:
+            value, name = self._call("create", None, more)
+            created = created_of(value, name, sid=sid)
+            if created.error_code:
+                give_back()
+        return created
 
     def write(self, handle: str, request: DataListCls, *, sid: str = "") -> int:
         """Give a session its next piece."""

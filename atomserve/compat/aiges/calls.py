@@ -11,13 +11,15 @@ import structlog
 
 from atomserve.codecs.athena.codes import Operation
 from atomserve.codecs.athena.errors import EXCEPTION, WrapperRefused
-from atomserve.codecs.athena.nodes import Node
-from atomserve.compat.aiges.answers import pieces_of, response_of
+from atomserve.codecs.athena.nodes import BEGIN, CONTINUE, ONCE, Node
+from atomserve.compat.aiges.answers import ends, pieces_of, response_of
 from atomserve.compat.aiges.asked import Asked
 from atomserve.compat.aiges.binding import Bound
+from atomserve.compat.aiges.figures import Figures
 from atomserve.compat.aiges.routing import ROUTES
 from atomserve.context import current_context
 from atomserve.errors import Abandoned, AtomError, BadAnswer, DeadlineExceeded, PluginFailed
+from atomserve.surfaces.athena.talks import LAST
 
 T = TypeVar("T")
 
@@ -37,9 +39,11 @@ class Calls:
         *,
         asynchronous: bool | None = None,
         c_len: bool = False,
+        figures: Figures | None = None,
     ) -> None:
         self.bound = bound
         self.model = model
+        self.figures = Figures(model) if figures is None else figures
         wanted = asynchronous or not bound.has("once")
         self._by_callback = wanted and bound.has("once_async")
         self.reads = bound.has("read") and asynchronous is not True
@@ -73,9 +77,18 @@ class Calls:
                 return self.nodes(response, "exec")
             start = self.bound.once_async
             self.accepted("exec", start, asked.params, asked.request, **told)
-            return self.nodes(_awaited(results), "callback")
+            return self._whole(results)
         finally:
             route.close()
+
+    def _whole(self, results: SimpleQueue[Any]) -> list[Node]:
+        """Wait for a result that may come in pieces, from a status of 0 or 1 to one of 2 or 3."""
+        nodes: list[Node] = []
+        while True:
+            more, last = self.result(_awaited(results), "callback")
+            nodes += more
+            if last or all(node.status not in (BEGIN, CONTINUE) for node in nodes):
+                return joined(nodes)
 
     def value(self, operation: Operation, call: Callable[..., T], *args: Any, **more: Any) -> T:
         """Call the wrapper; an exception of its own is its error code -1."""
@@ -102,16 +115,22 @@ class Calls:
 
     def nodes(self, response: Any, operation: Operation) -> list[Node]:
         """Return what a result holds; raises where it is an error."""
+        return self.result(response, operation)[0]
+
+    def result(self, response: Any, operation: Operation) -> tuple[list[Node], bool]:
+        """Return what a result holds, and whether it is a stream's last, as `nodes` does."""
         try:
             response = response_of(response, operation)
             if response.error_code:
                 raise self.refusal(operation, response.error_code)
             found = pieces_of(response, warned=self._warned, c_len=self._c_len)
+            last = ends(response) or any(piece.status in LAST for piece in found)
         except BadAnswer as exc:
             raise self._bad(exc) from exc
         except (TypeError, ValueError, AttributeError) as exc:
             raise self._bad(BadAnswer(f"{operation}: {exc}")) from exc
-        return [Node(each.key, each.data, each.type, each.status, {}) for each in found]
+        nodes = [Node(each.key, each.data, each.type, each.status, {}) for each in found]
+        return nodes, last
 
     def quietly(
         self, operation: Operation, call: Callable[..., int], *args: Any, **more: Any
@@ -127,20 +146,27 @@ class Calls:
             log.warning("plugin.refused", model=self.model, operation=operation, detail=text)
 
     def metric(self, sid: str) -> Callable[[str, int], None]:
-        """Return what notes a session's figures."""
+        """Return what counts a session's figures."""
+        facts = self._facts(sid)
 
         def note(key: str, count: int) -> None:
-            log.info("plugin.metric", model=self.model, sid=sid, key=key, count=count)
+            self.figures.add(key, count)
+            log.info("plugin.metric", **facts, key=key, count=count)
 
         return note
 
     def trace(self, sid: str) -> Callable[[str, str], None]:
         """Return what notes a session's events."""
+        facts = self._facts(sid)
 
         def note(key: str, value: str) -> None:
-            log.info("plugin.trace", model=self.model, sid=sid, key=key, value=value)
+            log.info("plugin.trace", **facts, key=key, value=value)
 
         return note
+
+    def _facts(self, sid: str) -> dict[str, str]:
+        """Say whose figures and events they are: threads that call back know no request."""
+        return {"model": self.model, "sid": sid, "request_id": _request_id()}
 
     def _failed(self, operation: Operation, exc: BaseException) -> WrapperRefused:
         text = self.bound.error_text(EXCEPTION) or PluginFailed().title
@@ -154,10 +180,26 @@ class Calls:
 
     def _log(self, event: str, **facts: Any) -> str:
         error_id = secrets.token_hex(8)
-        context = current_context.get(None)
-        request_id = "" if context is None else context.request_id
-        log.error(event, model=self.model, error_id=error_id, request_id=request_id, **facts)
+        log.error(event, model=self.model, error_id=error_id, request_id=_request_id(), **facts)
         return error_id
+
+
+def joined(nodes: list[Node]) -> list[Node]:
+    """Put together what came in pieces under one key."""
+    pieces: dict[str, list[Node]] = {}
+    for node in nodes:
+        pieces.setdefault(node.key, []).append(node)
+    if len(pieces) == len(nodes):
+        return nodes
+    return [
+        Node(key, b"".join(bytes(each.data) for each in found), found[0].type, ONCE, {})
+        for key, found in pieces.items()
+    ]
+
+
+def _request_id() -> str:
+    context = current_context.get(None)
+    return "" if context is None else context.request_id
 
 
 def _nobody(_: Any) -> bool:

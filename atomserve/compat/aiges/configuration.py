@@ -88,7 +88,7 @@ def read_config(path: Path) -> AigesConfig:
     Raises `ConfigError` for one that cannot be read, or that has a list in ``[wrapper]``.
     """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as exc:
         raise ConfigError(f"{path}: {exc}") from exc
     try:
@@ -112,9 +112,9 @@ def parse_config(document: Mapping[str, Any]) -> AigesConfig:
         stream=_truth(aiges.get("sessMode")) or False,
         asynchronous=_truth(aiges.get("asyncMode")),
         sub=str(aiges.get("sub", "ase")),
-        header_pass=tuple(name for name in str(aiges.get("headerPass", "")).split(";") if name),
-        read_timeout=_optional(sockets, "readTimeout", float),
-        session_timeout=_optional(sockets, "sessionTimeout", float),
+        header_pass=tuple(_names(aiges.get("headerPass", ""))),
+        read_timeout=_optional(sockets, "readTimeout", _seconds),
+        session_timeout=_optional(sockets, "sessionTimeout", _seconds),
         listen=wrapper.get("http_listen") or str(service.get("http_listen", "")),
         unknown=tuple(_unknown(document)),
         idle={key: told for key, told in _INSTEAD.items() if key in _keys(document)},
@@ -198,7 +198,25 @@ def _keys(document: Mapping[str, Any]) -> set[str]:
 
 
 def _optional(section: Mapping[str, Any], key: str, kind: Any) -> Any:
-    return None if key not in section else kind(section[key])
+    if key not in section:
+        return None
+    try:
+        return kind(section[key])
+    except (TypeError, ValueError):
+        raise ValueError(f"{key} = {section[key]!r}: expected a number") from None
+
+
+def _seconds(value: object) -> float:
+    seconds = float(str(value))
+    if not 0 <= seconds < math.inf:
+        raise ValueError(value)
+    return seconds
+
+
+def _names(value: object) -> Iterator[str]:
+    """Yield the names in a list, or in text where semicolons part them."""
+    parts = value if isinstance(value, list) else str(value).split(";")
+    yield from (name for part in parts if (name := str(part).strip()))
 
 
 def _truth(value: object) -> bool | None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Generator
 from queue import Empty
 from typing import Any, NamedTuple, Protocol
 
-from atomserve.codecs.athena.nodes import BEGIN, CONTINUE, END, ONCE, Node
+from atomserve.codecs.athena.nodes import BEGIN, CONTINUE, END, Node
 from atomserve.codecs.athena.service import Said, Told
+from atomserve.compat.aiges.answers import size_of
 from atomserve.compat.aiges.asked import Asked, data_list
 from atomserve.compat.aiges.calls import LOOK, Calls
 from atomserve.compat.aiges.routing import ROUTES
@@ -19,9 +21,9 @@ from atomserve.surfaces.athena.talks import UNTOLD
 
 QUICKEST, SLOWEST = 0.001, 0.05
 """Seconds between two reads of a wrapper's results: the longer there are none, the more."""
-MOST_UNREAD = 4096
-"""Results that may wait for a client that reads more slowly than the wrapper writes."""
-LAST = (END, ONCE)
+MOST_UNREAD, MOST_HELD = 1 << 16, 64 << 20
+"""Results, and their bytes, that may wait for a client that reads more slowly than the wrapper
+writes, or for a write that speaks a long text before it returns; the last may be of any size."""
 
 
 class Mail(Protocol):
@@ -35,9 +37,34 @@ class Mail(Protocol):
 
 
 class _Result(NamedTuple):
-    """What the wrapper called back."""
+    """What the wrapper called back, and how many bytes that is."""
 
     response: Any
+    size: int
+
+
+class _Unread:
+    """What was called back and not told yet; any thread adds to it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._results = self._bytes = 0
+        self.overrun = False
+
+    def add(self, size: int) -> bool:
+        """Count a result of ``size`` bytes in; say whether there is room for it."""
+        with self._lock:
+            if self._results >= MOST_UNREAD or self._bytes >= MOST_HELD:
+                return False
+            self._results += 1
+            self._bytes += size
+            return True
+
+    def take(self, size: int) -> None:
+        """Count a result out."""
+        with self._lock:
+            self._results -= 1
+            self._bytes -= size
 
 
 class Conversation:
@@ -54,7 +81,7 @@ class Conversation:
         self._reading = calls.reads
         self._pause = QUICKEST
         self._next_read = 0.0
-        self._unread = 0
+        self._unread = _Unread()
         self._written = 0
         self._inputs: dict[str, int] = {}
         self._heard_all = False
@@ -93,12 +120,13 @@ class Conversation:
 
     def _deliver(self, response: Any) -> bool:
         """Take a result, in whatever thread the wrapper calls back."""
-        self._unread += 1
-        if self._unread > MOST_UNREAD:
-            if self._unread == MOST_UNREAD + 1:
+        size = size_of(response)
+        if not self._unread.add(size):
+            if not self._unread.overrun:
+                self._unread.overrun = True
                 self._inlet.put(PluginFailed("results come faster than the client reads them"))
             return False
-        self._inlet.put(_Result(response))
+        self._inlet.put(_Result(response, size))
         return True
 
     def _created(self, asked: Asked) -> str:
@@ -117,11 +145,12 @@ class Conversation:
                 item = self._read(thing)
                 self._write(item.request.nodes, last=item.last)
             elif isinstance(thing, _Result):
-                nodes = self._calls.nodes(thing.response, "callback")
-                self._unread, self._reading = self._unread - 1, False
+                nodes, last = self._calls.result(thing.response, "callback")
+                self._unread.take(thing.size)
+                self._reading = False
                 if nodes:
                     yield Told(nodes)
-                if _ends(nodes):
+                if last:
                     return
             elif isinstance(thing, PluginFailed):
                 raise thing
@@ -129,10 +158,10 @@ class Conversation:
                 return
             elif thing is None:
                 self._finish()
-            nodes = self._results()
+            nodes, last = self._results()
             if nodes:
                 yield Told(nodes)
-            if _ends(nodes):
+            if last:
                 return
 
     def _next(self) -> Any:
@@ -153,8 +182,8 @@ class Conversation:
             self._inputs[node.key] = node.type
         self._written += 1
         self._heard_all = self._heard_all or last
-        write = self._calls.bound.write
-        self._calls.accepted("write", write, self._handle, data_list(nodes), sid=self._sid)
+        bound, pieces = self._calls.bound, data_list(nodes)
+        self._calls.accepted(bound.writing, bound.write, self._handle, pieces, sid=self._sid)
         self._pause, self._next_read = QUICKEST, 0.0
 
     def _finish(self) -> None:
@@ -163,15 +192,15 @@ class Conversation:
             ends = [Node(key, b"", kind, END) for key, kind in self._inputs.items()]
             self._write(ends, last=True)
 
-    def _results(self) -> list[Node]:
-        """Read what the wrapper has, if it is time to."""
+    def _results(self) -> tuple[list[Node], bool]:
+        """Read what the wrapper has, if it is time to; say whether that is the last."""
         if not self._reading or time.monotonic() < self._next_read:
-            return []
+            return [], False
         response = self._calls.value("read", self._read_once)
-        nodes = [] if response is None else self._calls.nodes(response, "read")
+        nodes, last = ([], False) if response is None else self._calls.result(response, "read")
         self._pause = QUICKEST if nodes else min(self._pause * 2, SLOWEST)
         self._next_read = time.monotonic() + (0.0 if nodes else self._pause)
-        return nodes
+        return nodes, last
 
     def _read_once(self) -> Any:
         try:
@@ -179,10 +208,6 @@ class Conversation:
         except NotImplementedError:  # a method that is there for the look of it
             self._reading = False
             return None
-
-
-def _ends(nodes: list[Node]) -> bool:
-    return any(node.status in LAST for node in nodes)
 
 
 def _abandoned() -> bool:

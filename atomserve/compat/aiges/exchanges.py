@@ -12,7 +12,7 @@ from atomserve.compat.aiges.binding import Bound
 from atomserve.compat.aiges.configuration import text_of
 from atomserve.compat.aiges.declared import Declared, key_of
 from atomserve.compat.aiges.routing import ROUTES
-from atomserve.compat.aiges.shim.aiges.core.types import DataEnd, Once
+from atomserve.compat.aiges.shim.aiges.core.types import DataBegin, DataContinue, DataEnd, Once
 from atomserve.compat.aiges.shim.aiges.dto import DataListCls, DataListNode, Response
 
 Mode = Literal["once", "async", "stream"]
@@ -49,20 +49,30 @@ def sample_request(wrapper: Declared, given: Given = NOTHING) -> DataListCls:
     )
 
 
-def ask_once(
+def ask_once(bound: Bound, params: dict[str, str], request: DataListCls) -> Response:
+    """Run one request."""
+    return bound.once(dict(params), request, sid=_SID)
+
+
+def ask_later(
     bound: Bound,
     params: dict[str, str],
     request: DataListCls,
     *,
-    mode: Mode,
     results: queue.Queue[Response],
     patience: float,
-) -> Response:
-    """Run one request, and wait for its result where that is called back."""
-    if mode == "once":
-        return bound.once(dict(params), request, sid=_SID)
+) -> Iterator[Response]:
+    """Run one request whose result is called back, whole or in pieces."""
     code = bound.once_async(dict(params), request, sid=_SID)
-    return Response(error_code=code) if code else _next(results, patience)
+    if code:
+        yield Response(error_code=code)
+        return
+    while True:
+        response = _next(results, patience)
+        yield response
+        begun = any(item.status in (DataBegin, DataContinue) for item in response.list)
+        if response.error_code or not begun:
+            return
 
 
 def ask_in_session(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-import threading
+import queue
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any, NamedTuple
 
 from atomserve.compat.aiges.binding import Bound
@@ -17,11 +18,13 @@ from atomserve.compat.aiges.exchanges import (
     Given,
     Mode,
     ask_in_session,
+    ask_later,
     ask_once,
     local_results,
     sample_params,
     sample_request,
 )
+from atomserve.compat.aiges.one_thread import FAILURES, OneThread
 from atomserve.compat.aiges.shim.aiges.dto import DataListCls, Response
 
 _log = logging.getLogger("aiges")
@@ -108,64 +111,65 @@ def trials(
 ) -> Trials:
     """Initialise a wrapper, run one request in each of ``modes``, and let it finish.
 
-    Parameters are text, as in production. ``patience`` bounds the wait for each result.
+    Parameters are text, and one thread calls it that is not the main one, as in production.
+    ``patience`` bounds the wait for each result.
     """
-    failure = _initialised(bound, texts(config))
-    if failure:
-        params, request = sample_params(wrapper, given), sample_request(wrapper, given)
-        return Trials([Outcome(params, request, [], [], failure, modes[0])], [])
-    outcomes = [_tried(bound, wrapper, mode, patience, given) for mode in modes]
-    return Trials(outcomes, _finished(bound, min(patience, _FINI_PATIENCE)))
+    with closing(OneThread()) as thread:
+        failure = _initialised(thread, bound, texts(config))
+        if failure:
+            params, request = sample_params(wrapper, given), sample_request(wrapper, given)
+            return Trials([Outcome(params, request, [], [], failure, modes[0])], [])
+        outcomes = []
+        for mode in modes:
+            params, request = sample_params(wrapper, given), sample_request(wrapper, given)
+            outcome = Outcome(params, request, [], [], mode=mode)
+            outcomes.append(_tried(thread, bound, wrapper, outcome, patience))
+            if thread.stuck:
+                return Trials(outcomes, ["fini: not called, the wrapper has not come back"])
+        return Trials(outcomes, _finished(thread, bound, min(patience, _FINI_PATIENCE)))
 
 
-def _initialised(bound: Bound, config: dict[str, str]) -> str:
+def _initialised(thread: OneThread, bound: Bound, config: dict[str, str]) -> str:
     """Initialise the wrapper; return what went wrong."""
     try:
-        code = bound.init(config)
-    except Exception as exc:  # noqa: BLE001 - a wrapper may raise anything
-        _log.exception("the wrapper failed")
+        code = thread.call(lambda: bound.init(config))
+    except FAILURES as exc:
+        _log.error("the wrapper failed", exc_info=exc)
         return f"init: {type(exc).__name__}: {exc}"
     return f"init: {bound.message(code)}" if code else ""
 
 
-def _finished(bound: Bound, patience: float) -> list[str]:
+def _finished(thread: OneThread, bound: Bound, patience: float) -> list[str]:
     """Let the wrapper finish, for a bounded time; return what went wrong."""
-    told: list[str] = []
+    try:
+        code = thread.call(bound.fini, patience)
+    except FAILURES as exc:
+        if thread.stuck:
+            return [f"fini: {exc}"]
+        _log.error("the wrapper failed", exc_info=exc)
+        return [f"fini: {type(exc).__name__}: {exc}"]
+    return [f"fini: {bound.message(code)}"] if code else []
 
-    def finish() -> None:
-        try:
-            code = bound.fini()
-        except Exception as exc:  # noqa: BLE001 - a wrapper may raise anything
-            _log.exception("the wrapper failed")
-            told.append(f"fini: {type(exc).__name__}: {exc}")
+
+def _tried(
+    thread: OneThread, bound: Bound, wrapper: Declared, outcome: Outcome, patience: float
+) -> Outcome:
+    responses, asked = outcome.responses, (bound, dict(outcome.params), outcome.request)
+
+    def exchange(results: queue.Queue[Any]) -> None:
+        if outcome.mode == "once":
+            responses.append(ask_once(*asked))
         else:
-            told.extend([f"fini: {bound.message(code)}"] if code else [])
+            ask = ask_in_session if outcome.mode == "stream" else ask_later
+            responses.extend(ask(*asked, results=results, patience=patience))
 
-    # A thread, since nothing else can be left behind when it does not come back.
-    thread = threading.Thread(target=finish, name="wrapperFini", daemon=True)
-    thread.start()
-    thread.join(patience)
-    if thread.is_alive():
-        return [f"fini: has not come back within {patience:g} s"]
-    return told
-
-
-def _tried(bound: Bound, wrapper: Declared, mode: Mode, patience: float, given: Given) -> Outcome:
-    params, request = sample_params(wrapper, given), sample_request(wrapper, given)
-    outcome = Outcome(dict(params), request, [], [], mode=mode)
     start = time.perf_counter()
     try:
         with local_results() as results:
-            if mode == "stream":
-                session = ask_in_session(bound, params, request, results=results, patience=patience)
-                outcome.responses.extend(session)
-            else:
-                response = ask_once(
-                    bound, params, request, mode=mode, results=results, patience=patience
-                )
-                outcome.responses.append(response)
-    except Exception as exc:  # noqa: BLE001 - a wrapper may raise anything
-        _log.exception("the wrapper failed")
+            # Whoever waits for a result inside has the word: it can say which.
+            thread.call(lambda: exchange(results), patience + 1, progress=lambda: len(responses))
+    except FAILURES as exc:
+        _log.error("the wrapper failed", exc_info=exc)
         outcome = outcome._replace(failure=f"{type(exc).__name__}: {exc}")
     else:
         outcome = _judged(bound, wrapper, outcome)
@@ -178,6 +182,6 @@ def _judged(bound: Bound, wrapper: Declared, outcome: Outcome) -> Outcome:
             return outcome._replace(failure=bound.message(response.error_code))
         found = check_resp(response, wrapper.fields.accepts)
         # In a stream, pieces have the statuses 0, 1 and 2.
-        streams = outcome.mode == "stream"
+        streams = outcome.mode == "stream" or len(outcome.responses) > 1
         outcome.findings.extend(item for item in found if not (streams and item.rule == 7))
     return outcome

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import threading
 from collections import deque
@@ -18,6 +19,10 @@ Trace = Callable[[str, str], None]
 
 _MOST_EARLY = 256
 _log = logging.getLogger("aiges")
+
+
+def _unnoticed(key: str, value: Any) -> None:
+    """Take a figure, and forget it."""
 
 
 class Route:
@@ -58,14 +63,16 @@ class Routes:
         self._nameless: set[Route] = set()
         self._early: deque[tuple[str, Any]] = deque()
         self._local: queue.Queue[Any] | None = None
+        self.unclaimed: Metric = _unnoticed
+        """Counts what belongs to no session, or to one that is over."""
 
     def open(
         self,
         deliver: Deliver,
         *tags: str,
         nameless: bool = False,
-        metric: Metric = lambda key, count: None,
-        trace: Trace = lambda key, value: None,
+        metric: Metric = _unnoticed,
+        trace: Trace = _unnoticed,
     ) -> Route:
         """Open the way for a session known by ``tags``; close it when the session ends.
 
@@ -123,16 +130,26 @@ class Routes:
         return 0 if kept else -1
 
     def metric(self, tag: Any, key: Any, count: Any) -> int:
-        """Count for the session of ``tag``; always 0."""
-        return self._tell(tag, lambda route: route.metric(text(key), int(count)))
+        """Count for the session of ``tag``, or for none, since it may be over; always 0."""
+        route = self._one(tag)
+        note = self.unclaimed if route is None else route.metric
+        return _noted(lambda: note(text(key), int(count)))
 
     def trace(self, tag: Any, key: Any, value: Any) -> int:
         """Note ``value`` on the trace of the session of ``tag``; always 0."""
-        return self._tell(tag, lambda route: route.trace(text(key), text(value)))
+        route = self._one(tag)
+        return 0 if route is None else _noted(lambda: route.trace(text(key), text(value)))
 
     def keep_locally(self, results: queue.Queue[Any] | None) -> None:
         """Put all results on ``results`` from now on, as a local run needs it; None ends that."""
         self._local = results
+
+    def abandon(self) -> None:
+        """Know no session any more: in a forked process, from where no result reaches a client."""
+        self._lock = threading.Lock()  # whoever held it runs in the parent alone
+        self._by_tag, self._early, self._local = {}, deque(), None
+        self._nameless = set()
+        self.unclaimed = _unnoticed
 
     @property
     def local(self) -> queue.Queue[Any] | None:
@@ -157,15 +174,10 @@ class Routes:
                 self._early.append((strange[-1], response))
             return None, kept
 
-    def _tell(self, tag: Any, act: Callable[[Route], None]) -> int:
+    def _one(self, tag: Any) -> Route | None:
         with self._lock:
-            found = list(self._by_tag.get(text(tag), ()))
-        if len(found) == 1:
-            try:
-                act(found[0])
-            except Exception:  # noqa: BLE001 - a wrapper's figure is worth no failed request
-                _log.warning("a figure for %r could not be kept", tag, exc_info=True)
-        return 0
+            found = self._by_tag.get(text(tag), ())
+            return found[0] if len(found) == 1 else None
 
     def _add(self, route: Route, tag: str) -> None:
         if tag and tag not in route.tags:
@@ -178,6 +190,14 @@ class Routes:
             self._early.clear()
 
 
+def _noted(act: Callable[[], None]) -> int:
+    try:
+        act()
+    except Exception:  # noqa: BLE001 - a wrapper's figure is worth no failed request
+        _log.warning("a figure could not be kept", exc_info=True)
+    return 0
+
+
 def _deliver(route: Route, response: Any) -> bool:
     try:
         return route.deliver(response)
@@ -188,3 +208,4 @@ def _deliver(route: Route, response: Any) -> bool:
 
 ROUTES = Routes()
 """The routes of this process: `callback` is a plain function, called from threads of any kind."""
+os.register_at_fork(after_in_child=ROUTES.abandon)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 from uuid import uuid4
@@ -22,9 +23,12 @@ from atomserve.compat.aiges.asked import Reader, data_list
 from atomserve.compat.aiges.calls import Calls
 from atomserve.compat.aiges.contract import Described
 from atomserve.compat.aiges.conversation import Conversation
+from atomserve.compat.aiges.deferred import Deferred
+from atomserve.compat.aiges.figures import Figures
 from atomserve.compat.aiges.loader import Loaded
 from atomserve.compat.aiges.parameters import Parameters
 from atomserve.compat.aiges.resources import personal, resource_nodes
+from atomserve.compat.aiges.routing import ROUTES
 from atomserve.compat.aiges.sessions import SessionManager
 from atomserve.context import current_context
 from atomserve.engine.jobs import Answer, AnswerForm, Payload
@@ -33,6 +37,7 @@ from atomserve.media.sources import Sources
 from atomserve.settings import AigesSettings
 from atomserve.signature import Signature
 from atomserve.surfaces.athena.talks import UNTOLD, distinct
+from atomserve.telemetry.counters import Snapshot
 from atomserve.wrapper import Example
 
 log = structlog.get_logger("atomserve.aiges")
@@ -68,6 +73,9 @@ class AigesRunner:
         self._answers = Answers(described.contract.output)
         self._expected = service.expected("raw")
         self._calls: Calls | None = None
+        self._talks: Calls | None = None
+        """What sessions call: a wrapper may have none of its own."""
+        self._figures = Figures(model)
         dialects = {DIALECT: msgspec.to_builtins(service)}
         shown = referable(described.contract.signature, sources.allowed)
         self.signature: Signature = msgspec.structs.replace(shown, dialects=dialects)
@@ -80,6 +88,7 @@ class AigesRunner:
         """
         for key in self._loaded.config.unknown:
             log.warning("config.unknown", model=self.model, file="aiges.toml", key=key)
+        ROUTES.unclaimed = self._figures.add
         for key, instead in self._loaded.config.idle.items():
             log.warning(
                 "config.idle", model=self.model, file="aiges.toml", key=key, instead=instead
@@ -96,16 +105,20 @@ class AigesRunner:
         if code:
             text = " ".join(bound.message(code).split())
             raise PluginError(f"model {self.model!r}: wrapperInit refused: {text}")
-        self._calls = Calls(
-            bound,
-            self.model,
+        make = partial(
+            Calls,
+            model=self.model,
             asynchronous=self._loaded.config.asynchronous,
             c_len=self._settings.c_len,
+            figures=self._figures,
         )
+        self._calls = self._talks = make(bound)
+        if not bound.has("create"):
+            self._talks = make(Deferred(bound.wrapper))
 
     def unload(self) -> None:
         """Let the wrapper finish, and its pool of threads; the slot bounds how long that takes."""
-        calls, self._calls = self._calls, None
+        calls, self._calls, self._talks = self._calls, None, None
         if calls is None:
             return
         calls.quietly("fini", calls.bound.fini)
@@ -117,22 +130,26 @@ class AigesRunner:
         """Run nothing: an AIGES wrapper has no examples."""
         return ()
 
+    def counted(self) -> list[Snapshot]:
+        """Return the wrapper's own figures."""
+        return [self._figures.snapshot()]
+
     def load_resource(self, name: str, payload: Payload) -> None:
         """Have the wrapper load a personal resource; raises as `Resourceful` says."""
-        calls = self._ready()
+        calls = self._ready(self._calls)
         request = data_list(resource_nodes(payload, text_in=self._service.text_in))
         calls.accepted("load", calls.bound.load_res, request, personal(name))
 
     def unload_resource(self, name: str) -> None:
         """Have the wrapper forget a personal resource; raises as `Resourceful` says."""
-        calls = self._ready()
+        calls = self._ready(self._calls)
         calls.accepted("unload", calls.bound.unload_res, personal(name))
 
     def answer(self, payload: Payload) -> Answer:
         """Answer one request; raises as `Servable.answer` does."""
         try:
             asked = self._reader.once(payload)
-            nodes = self._ready().once(asked)
+            nodes = self._ready(self._calls).once(asked)
             if payload.form != "athena":
                 return self._answers.encode(_values(nodes), payload.answer, payload.answer_type)
             return Answer(once_answer(nodes, asked.accepts, asked.sid, self._expected))
@@ -143,13 +160,15 @@ class AigesRunner:
         """Answer one request of a stream wrapper, as a session of one item."""
         items: SimpleQueue[Any] = SimpleQueue()
         items.put(payload)
-        talk = Conversation(self._ready(), items, self._read_single)
+        talk = Conversation(self._ready(self._talks), items, self._read_single)
         yield from self._each(talk, payload.answer)
 
     def session(self, items: Inlet, form: AnswerForm) -> Generator[Answer]:
         """Serve one session; closing the generator destroys it."""
         sid = uuid4().hex
-        talk = Conversation(self._ready(), items, lambda item: self._reader.said(item, sid))
+        talk = Conversation(
+            self._ready(self._talks), items, lambda item: self._reader.said(item, sid)
+        )
         yield from self._each(talk, form)
 
     def _read_single(self, payload: Payload) -> Said:
@@ -177,10 +196,11 @@ class AigesRunner:
         for nodes in distinct(told.nodes):
             yield self._answers.encode(_values(nodes), form)
 
-    def _ready(self) -> Calls:
-        if self._calls is None:
+    @staticmethod
+    def _ready(calls: Calls | None) -> Calls:
+        if calls is None:
             raise NotReady("the model is not loaded")
-        return self._calls
+        return calls
 
     def _failure(self, exc: BaseException) -> AtomError:
         """Return what the client is told; what nobody has logged yet is logged."""

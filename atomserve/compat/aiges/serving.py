@@ -10,10 +10,11 @@ import msgspec
 
 from atomserve.backends.prepared import Prepared
 from atomserve.codecs.athena.nodes import Accept
-from atomserve.codecs.athena.service import Service
+from atomserve.codecs.athena.service import ROOT, Service
 from atomserve.compat.aiges.configuration import texts
 from atomserve.compat.aiges.contract import describe
 from atomserve.compat.aiges.declared import key_of
+from atomserve.compat.aiges.envelopes import envelopes_of
 from atomserve.compat.aiges.loader import Loaded, loaded
 from atomserve.compat.aiges.runtime import AigesRunner
 from atomserve.engine.options import decide
@@ -29,7 +30,6 @@ MARGIN = 2.0
 """Seconds by which the surface, which can tell an Athena client more, ends a session earlier."""
 MOST_THREADS = 256
 """Of one copy; upstream's sample of 1000 licences is not meant as a number of threads."""
-ROUTE = "/v1/private/"
 
 _held = ExitStack()
 """What keeps the wrapper's names, module and folder in place until the process ends."""
@@ -52,7 +52,8 @@ def _prepared(wrapper: Loaded, source: Source, settings: Settings) -> Prepared:
     name = source.name or checked_name(wrapper.declared.service_id, source.spec)
     own = settings.models.get(name, ModelSettings())
     once, stream = _offers(wrapper)
-    service = service_of(wrapper, settings.aiges, name=source.name, once=once, stream=stream)
+    talks = stream or wrapper.has("once_async")  # whose results may come piece by piece
+    service = service_of(wrapper, settings.aiges, name=source.name, once=once, stream=talks)
     try:
         options = decide(_wanted(wrapper, service), settings, own)
     except msgspec.ValidationError as exc:
@@ -89,7 +90,7 @@ def service_of(
         for field in declared.fields.accepts
     }
     return Service(
-        path=declared.path if name is None else f"{ROUTE}{name}",
+        path=declared.path if name is None else f"{ROOT}{name}",
         once=once,
         stream=stream,
         accepts=accepts,
@@ -100,6 +101,7 @@ def service_of(
         header_pass=config.header_pass,
         read_timeout=config.read_timeout or READ_TIMEOUT,
         session_timeout=config.session_timeout or SESSION_TIMEOUT,
+        envelopes=envelopes_of(declared, settings),
     )
 
 
@@ -112,7 +114,7 @@ def _description(field: Any) -> dict[str, str]:
 
 
 def _offers(wrapper: Loaded) -> tuple[bool, bool]:
-    """Say whether the wrapper takes single requests, and whether it takes sessions."""
+    """Say whether the wrapper takes single requests, and whether it has sessions of its own."""
     has = wrapper.has
     return has("once") or has("once_async"), has("create") and has("write")
 

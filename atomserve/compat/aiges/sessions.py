@@ -5,12 +5,49 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from atomserve.compat.aiges.shim.aiges.core.types import THREAD_MODE
 from atomserve.compat.aiges.stream_threads import Session, WorkerThread
 
 _log = logging.getLogger("aiges")
+
+
+class _Claims(threading.local):
+    """The sessions that a thread has claimed since it began to be watched."""
+
+    made: list[Session] | None = None
+
+    def note(self, session: Session) -> None:
+        if self.made is not None:
+            self.made.append(session)
+
+
+_claims = _Claims()
+
+
+@contextmanager
+def provisional() -> Iterator[Callable[[], None]]:
+    """Let what this thread claims be given back: by the function it gives, or by an exception.
+
+    A wrapper that fails between its claim and its answer is never told to destroy anything.
+    """
+    made: list[Session] = []
+    _claims.made = made
+
+    def give_back() -> None:
+        for session in made:
+            session.reset()
+
+    try:
+        yield give_back
+    except BaseException:
+        give_back()
+        raise
+    finally:
+        _claims.made = None
 
 
 class HandlePool:
@@ -58,6 +95,7 @@ class SessionManager:
             for worker in workers:
                 session = worker.claim()
                 if session is not None:
+                    _claims.note(session)
                     return session.handle
             with self._changed:
                 left = max(0.0, end - time.monotonic())

@@ -15,7 +15,7 @@ from atomserve.codecs.athena.errors import failure_of
 from atomserve.codecs.athena.service import DIALECT, Ask, Service, write_ask
 from atomserve.context import RawHeaders
 from atomserve.engine.jobs import Payload
-from atomserve.errors import AtomError, BadRequest, MethodNotAllowed
+from atomserve.errors import AtomError, BadRequest, MethodNotAllowed, ModelNotFound
 from atomserve.guard.client import client_of
 from atomserve.guard.problems import Answer, Refusal, headers_of
 from atomserve.signature import Signature
@@ -25,6 +25,7 @@ from atomserve.surfaces.bodies import read_body, send_answer
 from atomserve.surfaces.requests import Entry, Head
 
 NOBODY = Signed("", "")
+NO_SERVICE = Service(path="", statuses="native")
 
 
 class AthenaEndpoint:
@@ -82,6 +83,12 @@ class AthenaEndpoint:
             self._known = signature
             self._service = msgspec.convert(signature.dialects[DIALECT], Service)
         return self._service, signed
+
+
+async def nowhere(scope: Scope, receive: Receive, send: Send) -> None:
+    """Refuse what is asked of a service that is not there, as its clients understand it."""
+    client_of(scope).refusal = partial(tell, sid="", service=NO_SERVICE)
+    raise ModelNotFound(f"no service is served under {scope['path']!r}")
 
 
 def tell(error: AtomError, *, sid: str, service: Service) -> Answer:

@@ -68,10 +68,13 @@ class AthenaSession:
             return list(self._refuse(unknown, failure(BAD_FRAME, words)))
         return list(self._take(self._cid(request.cid), request, now))
 
-    def opened(self, sid: str) -> list[Step]:
+    def opened(self, sid: str, now: float) -> list[Step]:
         """The wrapper has created the session: acknowledge its first frame."""
         talk = self._talks.get(sid)
-        return [] if talk is None else list(self._ack(talk))
+        if talk is None:
+            return []
+        self._heard = now
+        return list(self._ack(talk))
 
     def answer(self, sid: str, nodes: Iterable[Node], now: float) -> list[Step]:
         """Take one result of the wrapper's."""
@@ -88,37 +91,49 @@ class AthenaSession:
             steps += self._fail(talk, failure_of(exc), "failed")
         return steps
 
-    def finish(self, sid: str) -> list[Step]:
+    def finish(self, sid: str, now: float) -> list[Step]:
         """The wrapper has no more to say, and its last result did not tell."""
         talk = self._talks.get(sid)
         if talk is None:
             return []
+        self._heard = now
         end = Send(stream_end(talk.sid, talk.cid))
         return [*self._ack(talk), end, self._drop(talk, "finished")]
 
-    def fail(self, sid: str, what: Failure) -> list[Step]:
+    def fail(self, sid: str, what: Failure, now: float) -> list[Step]:
         """Something went wrong with the session."""
         talk = self._talks.get(sid)
-        return [] if talk is None else list(self._fail(talk, what, "failed"))
+        if talk is None:
+            return []
+        self._heard = now
+        return list(self._fail(talk, what, "failed"))
 
     def left(self) -> list[Step]:
         """The client has gone, or the server is about to."""
         self.closed = True
         return [self._drop(talk, "left") for talk in list(self._talks.values())]
 
+    @property
+    def _waits(self) -> bool:
+        """Whether it is not for the client to say something: it waits for the wrapper."""
+        return any(talk.heard_all or not talk.acked for talk in self._talks.values())
+
     def deadline(self) -> float:
         """Return when `expire` is to be called, should nothing happen until then."""
-        oldest = min((talk.began for talk in self._talks.values()), default=self._heard)
-        ends = oldest + self._options.session_timeout if self._talks else float("inf")
-        return min(self._heard + self._options.read_timeout, ends)
+        began = min((talk.began for talk in self._talks.values()), default=float("inf"))
+        silent = float("inf") if self._waits else self._heard + self._options.read_timeout
+        return min(silent, began + self._options.session_timeout)
 
     def expire(self, now: float) -> list[Step]:
         """End what has taken too long."""
         steps: list[Step] = []
         for talk in list(self._talks.values()):
             if now >= talk.began + self._options.session_timeout:
-                steps += self._fail(talk, failure(SESSION_TIMEOUT), "timeout")
-        if not self.closed and now >= self._heard + self._options.read_timeout:
+                number = SESSION_TIMEOUT if talk.acked else NO_LICENCE
+                steps += self._fail(talk, failure(number), "timeout")
+                self._heard = now
+        silent = not self._waits and now >= self._heard + self._options.read_timeout
+        if silent and not self.closed:
             self.closed = True
             steps += [self._drop(talk, "timeout") for talk in list(self._talks.values())]
             steps.append(Close(reason="time out"))

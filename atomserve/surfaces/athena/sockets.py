@@ -117,6 +117,7 @@ class _Socket:
         self._sessions: dict[str, Session] = {}
         self._over = anyio.Event()
         self._changed = anyio.Event()
+        self._until = float("inf")
         self._client: Client
         self._send: Send
 
@@ -159,8 +160,8 @@ class _Socket:
     async def _watch(self) -> None:
         """Call the machine when its time has come."""
         while True:
-            wait = self._machine.deadline() - monotonic()
-            if wait > 0:
+            self._until = self._machine.deadline()
+            if (wait := self._until - monotonic()) > 0:
                 self._changed = anyio.Event()
                 with anyio.move_on_after(wait):
                     await self._changed.wait()
@@ -189,6 +190,8 @@ class _Socket:
                     self._over.set()
                 case _:
                     await self._write({"type": "websocket.send", "text": step.body.decode()})
+        if self._machine.deadline() < self._until:
+            self._changed.set()
         return frames
 
     def _begin(self, frame: Frame) -> list[Step]:
@@ -200,10 +203,9 @@ class _Socket:
             session = self._entry.session(payload, self._headers, self._client)
         except AtomError as exc:
             self._client.code = exc.code
-            return self._machine.fail(frame.sid, failure_of(exc, "create"))
+            return self._machine.fail(frame.sid, failure_of(exc, "create"), monotonic())
         self._sessions[frame.sid] = session
         self._tasks.start_soon(self._follow, frame.sid, session)
-        self._changed.set()
         return []
 
     async def _say(self, frame: Frame) -> None:
@@ -215,7 +217,8 @@ class _Socket:
             except AtomError as exc:  # there is no room for it
                 self._client.code = exc.code
                 async with self._lock:
-                    await self._take(self._machine.fail(frame.sid, failure_of(exc)))
+                    steps = self._machine.fail(frame.sid, failure_of(exc), monotonic())
+                    await self._take(steps)
 
     async def _follow(self, sid: str, session: Session) -> None:
         """Tell the client what the wrapper says, until the end of the session."""
@@ -225,17 +228,17 @@ class _Socket:
                     told = read_told(answer.body)
                     async with self._lock:
                         if told.opened:
-                            steps = self._machine.opened(sid)
+                            steps = self._machine.opened(sid, monotonic())
                         else:
                             steps = self._machine.answer(sid, told.nodes, monotonic())
                         await self._take(steps)
-                steps = self._machine.finish(sid)
+                steps = self._machine.finish(sid, monotonic())
             except AtomError as exc:
                 if not isinstance(exc, Abandoned):
                     self._client.code = exc.code
                 late = isinstance(exc, DeadlineExceeded)
                 what = failure(SESSION_TIMEOUT) if late else failure_of(exc)
-                steps = self._machine.fail(sid, what)
+                steps = self._machine.fail(sid, what, monotonic())
             async with self._lock:
                 await self._take(steps)
 
