@@ -229,6 +229,13 @@ def test_what_a_hosted_file_sets_gives_way_to_what_the_operator_said() -> None:
     assert told_by_app(operators, {}) == operators
 
 
+def test_an_operator_who_wants_no_registration_gets_none() -> None:
+    off = RegistrationSettings(registrar="off")
+    assert told_by_app(off, {"META": meta()}).registrar == "off"
+    chosen = {"ATOMSERVE_REGISTRATION__REGISTRAR": "off"}
+    assert load(META=meta(), **chosen).settings.registration.registrar == "off"
+
+
 def test_what_else_stands_in_the_environment_is_no_part_of_a_registration() -> None:
     others = {"LOG_BACKUP_COUNT": "many", "DOCS_SWITCH": "on", "ATOM_API_PREFIX": "words"}
     assert told_by_app(RegistrationSettings(), others) == RegistrationSettings()
