@@ -141,9 +141,12 @@ class App:
         self._others = Router(routes, lifespan=self._lifespan, redirect_slashes=False)
         inner: ASGIApp = self._dispatch
         dress: Dress | None = None
-        if settings.cors.origins:
-            inner = cors = _with_cors(inner, settings.cors)
-            dress = partial(_dressed, cors)
+        cors = settings.cors
+        if self._linker and foreign is None:  # an app's CORS are its own affair
+            cors = self._linker.cors(cors)
+        if cors.origins:
+            inner = middleware = _with_cors(inner, cors)
+            dress = partial(_dressed, middleware)
         self._guard = Guard(
             inner,
             limits=settings.limits,

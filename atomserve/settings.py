@@ -194,7 +194,7 @@ class RegistrationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
         str,
         Meta(
             description="Who is told: `linker`, `consul`, `file` or an installed registrar's name; "
-            "empty: nobody."
+            "`off`: nobody; empty: nobody, unless a hosted file says so."
         ),
     ] = ""
     url: Annotated[str, Meta(description="The control plane's base URL.")] = ""

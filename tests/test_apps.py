@@ -329,7 +329,11 @@ async def test_a_failure_is_a_problem_and_its_cause_stays_here() -> None:
         assert scope["type"] == "http"
         raise SystemExit(3)
 
-    for app in (fail, leave):
+    async def interrupt(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "http"
+        raise KeyboardInterrupt
+
+    for app in (fail, leave, interrupt):
         async with served(hosting(app)) as client:
             answer = await client.get("/")
             assert (answer.status_code, answer.json()["code"]) == (500, "internal")

@@ -6,8 +6,10 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
+import httpx2
 import live
 import pytest
 from websockets.sync.client import connect
@@ -24,6 +26,7 @@ import os
 import time
 from contextlib import asynccontextmanager
 
+import anyio
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
@@ -55,6 +58,18 @@ async def forever(request):
     await asyncio.sleep(3600)
 
 
+async def interrupt(request):
+    async def by_itself(seconds):
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            raise KeyboardInterrupt
+
+    await anyio.to_thread.run_sync(time.sleep, 0)  # whose thread outlives the loop
+    request.app.state.tasks = [asyncio.create_task(by_itself(end)) for end in (3600, 0)]
+    await asyncio.sleep(3600)
+
+
 async def count(request):
     async def numbers():
         for number in range(3):
@@ -73,6 +88,7 @@ app = Starlette(
     routes=[
         Route("/slow", slow),
         Route("/forever", forever),
+        Route("/interrupt", interrupt),
         Route("/count", count),
         WebSocketRoute("/echo", echo),
         Route("/{path:path}", who),
@@ -165,6 +181,15 @@ def test_a_killed_process_comes_back_with_the_app(server: live.Live) -> None:
     assert lost not in after
     assert len(after) == 2
     assert after & before
+
+
+def test_a_process_whose_loop_the_app_has_broken_comes_back(server: live.Live) -> None:
+    died = len(server.records("server.died"))
+    with server.client() as client, suppress(httpx2.HTTPError):
+        client.get("/interrupt")
+    server.await_line(lambda _: len(server.records("server.died")) > died)
+    server.await_line(lambda _: server.printed.count("Ready again.") > died)
+    assert len(pids_of(server)) == 2
 
 
 def test_a_stop_lets_the_app_finish_what_it_can_and_ends_its_lifespan(tmp_path: Path) -> None:

@@ -122,6 +122,15 @@ def test_what_does_not_fit_is_listed(client: httpx2.Client) -> None:
     assert "int" in fault["msg"]
 
 
+def test_every_page_may_call_without_credentials(client: httpx2.Client) -> None:
+    page = {"Origin": "https://page.example"}
+    asked = client.options(PREDICT, headers={**page, "Access-Control-Request-Method": "POST"})
+    assert asked.status_code == 200
+    answer = client.post(PREDICT, json={"text": "a"}, headers=page)
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert "access-control-allow-credentials" not in answer.headers
+
+
 def test_a_refusal_is_an_external_error_with_its_reason(client: httpx2.Client) -> None:
     answer = client.post(PREDICT, json={"text": "refuse"})
     found = answer.json()

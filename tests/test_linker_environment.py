@@ -21,7 +21,7 @@ from atomserve.configuration.linker_environment import (
 )
 from atomserve.configuration.load import Loaded, load_settings
 from atomserve.errors import ConfigError
-from atomserve.settings import Settings
+from atomserve.settings import RegistrationSettings, Settings
 from atomserve.testing import serve
 from atomserve.wrapper import Wrapper
 
@@ -132,15 +132,32 @@ def test_meta_decides_the_registration_and_is_named_key_by_key() -> None:
 
 def test_settings_of_our_own_are_stronger_than_meta_and_options_are_joined() -> None:
     loaded = load(
-        '[registration]\nurl = "http://file"\n'
-        '[registration.options]\npath = "here.json"\natomCode = "old"',
-        META=meta(),
-        ATOMSERVE_REGISTRATION__REGISTRAR="file",
+        '[registration.options]\nabilityCode = "old"\natomCode = "old"',
+        META=meta(abilityCode=""),
+        ATOMSERVE_REGISTRATION__URL="http://own",
     )
     registration = loaded.settings.registration
-    assert (registration.registrar, registration.url) == ("file", "http://172.16.36.3:8080")
-    assert registration.options["path"] == "here.json"
+    assert (registration.registrar, registration.url) == ("linker", "http://own")
+    assert registration.options["abilityCode"] == "old"
     assert registration.options["atomCode"] == "atom_1"
+
+
+@pytest.mark.parametrize("host", ["172.16.36.3", ""])
+def test_an_instance_that_registers_elsewhere_does_not_call_serving(host: str) -> None:
+    toml = '[registration.options]\nservice = "ocr"'
+    chosen = {"ATOMSERVE_REGISTRATION__REGISTRAR": "consul"}
+    registration = load(toml, META=meta(servingHost=host), **chosen).settings.registration
+    assert registration.url == ""
+    assert registration.options["service"] == "ocr"
+    assert registration.advertise == "http://svc.ns:8000"
+    own = load(toml, **chosen).settings.registration
+    assert told_by_app(own, {"META": meta(servingHost=host)}) == registration
+
+
+def test_an_address_that_is_no_url_is_given_on_as_it_is() -> None:
+    registration = load(META=meta(svcAddress="svc.ns:8000")).settings.registration
+    assert registration.advertise == ""
+    assert registration.options["requestUrl"] == "svc.ns:8000/svc/v1/process"
 
 
 def test_nothing_registers_where_meta_names_no_host() -> None:
@@ -204,14 +221,24 @@ def test_a_malformed_meta_ends_every_start_with_exit_code_2(tmp_path: Path) -> N
 
 
 def test_what_a_hosted_file_sets_gives_way_to_what_the_operator_said() -> None:
-    operators = load('prefix = "/own"\n[registration.options]\natomCode = "own"').settings
+    operators = load('[registration.options]\natomCode = "own"').settings.registration
     told = told_by_app(operators, {"META": meta(), "ATOM_API_PREFIX": "/theirs"})
-    assert told.prefix == "/own"
-    assert told.registration.registrar == "linker"
-    assert told.registration.options["atomCode"] == "own"
-    assert told.registration.options["abilityCode"] == "OD_1"
-    assert told_by_app(Settings(), {"ATOM_API_PREFIX": "/theirs"}).prefix == "/theirs"
+    assert told.registrar == "linker"
+    assert told.options["atomCode"] == "own"
+    assert told.options["abilityCode"] == "OD_1"
     assert told_by_app(operators, {}) == operators
+
+
+def test_an_operator_who_wants_no_registration_gets_none() -> None:
+    off = RegistrationSettings(registrar="off")
+    assert told_by_app(off, {"META": meta()}).registrar == "off"
+    chosen = {"ATOMSERVE_REGISTRATION__REGISTRAR": "off"}
+    assert load(META=meta(), **chosen).settings.registration.registrar == "off"
+
+
+def test_what_else_stands_in_the_environment_is_no_part_of_a_registration() -> None:
+    others = {"LOG_BACKUP_COUNT": "many", "DOCS_SWITCH": "on", "ATOM_API_PREFIX": "words"}
+    assert told_by_app(RegistrationSettings(), others) == RegistrationSettings()
 
 
 def test_every_override_names_a_setting_and_a_variable() -> None:

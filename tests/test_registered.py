@@ -361,6 +361,13 @@ def test_what_an_app_says_replaces_what_was_announced(plane: ControlPlane) -> No
     assert apis.posted[-1].state == "withdrawn"
 
 
+def test_nobody_is_told_where_the_registration_is_off(plane: ControlPlane) -> None:
+    with instances.serving(registered(plane, registrar="off")) as instance:
+        instance.signal(signal.SIGTERM)
+        assert instance.wait() == 0
+    assert plane.heard == []
+
+
 def test_an_installed_registrar_is_found_by_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 
 from atomserve.errors import ConfigError
-from atomserve.settings import Settings
+from atomserve.settings import RegistrationSettings
 
 META = "META"
 HOST_NODE_NAME = "HOST_NODE_NAME"
@@ -54,6 +54,9 @@ SOURCES = {
     "linker.health_path": ("META.k8sHealthcheckUrl",),
 }
 """The keys of META, and variables, that a setting, by its dotted path, is made of."""
+
+OF_SERVING = "registration.url"
+"""The setting by which META tells where Serving is: nowhere for a registrar of another kind."""
 
 _LEVELS = {"WARN": "warning", "FATAL": "critical", "NOTSET": "debug"}
 _SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://")  # Kubernetes' ATOM_PORT, for a service `atom`
@@ -130,23 +133,25 @@ def overrides(environ: Mapping[str, str]) -> Iterator[Override]:
         yield from _meta_overrides(read_meta(text), environ)
 
 
-def told_by_app(settings: Settings, environ: Mapping[str, str]) -> Settings:
+def told_by_app(settings: RegistrationSettings, environ: Mapping[str, str]) -> RegistrationSettings:
     """Return ``settings`` with what a hosted file has set in ``environ`` while it was imported.
 
-    What the operator has said, in whichever way, stays: only defaults give way.
+    What the operator has said, in whichever way, stays: only defaults give way. Raises
+    `ConfigError` for a META that is none.
     """
-    tree = msgspec.to_builtins(settings)
-    defaults = msgspec.to_builtins(Settings())
+    told = msgspec.structs.asdict(settings)
+    defaults = RegistrationSettings()
+    told["options"] = dict(settings.options)
+    elsewhere = settings.registrar not in ("", "linker")
     for path, value, _, within in overrides(environ):
-        *above, name = path.split(".")
-        branch, default = tree, defaults
-        for part in above:
-            branch, default = branch[part], default[part]
+        table, _, name = path.partition(".")
+        if table != "registration" or (elsewhere and path == OF_SERVING):
+            continue
         if within:
-            branch[name].setdefault(within[0], value)
-        elif branch[name] == default[name]:
-            branch[name] = value
-    return msgspec.convert(tree, Settings, strict=False)
+            told[name].setdefault(within[0], value)
+        elif told[name] == getattr(defaults, name):
+            told[name] = value
+    return RegistrationSettings(**told)
 
 
 def _meta_overrides(meta: Meta, environ: Mapping[str, str]) -> Iterator[Override]:
@@ -161,7 +166,7 @@ def _meta_overrides(meta: Meta, environ: Mapping[str, str]) -> Iterator[Override
         host, source = socket.gethostname(), META
     origin = f"environment {source}, META.servingPort"
     yield Override("registration.url", meta.base_url(host), origin)
-    if meta.svcAddress:
+    if meta.svcAddress.startswith(("http://", "https://")):  # else nobody else can use it
         yield Override("registration.advertise", meta.svcAddress, "environment META.svcAddress")
     health = "environment META.k8sHealthcheckUrl"
     yield Override("linker.health_path", meta.k8sHealthcheckUrl, health)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ import msgspec
 
 from atomserve.configuration.catalogue import Key, Setting, catalogue, dotted, generic
 from atomserve.configuration.conflicts import conflicts
+from atomserve.configuration.linker_environment import META, OF_SERVING
 from atomserve.configuration.origins import (
     Statement,
     brief,
@@ -22,6 +23,8 @@ from atomserve.configuration.origins import (
 )
 from atomserve.errors import ConfigError
 from atomserve.settings import TELEMETRY, Settings
+
+REGISTRAR = ("registration", "registrar")
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -56,7 +59,8 @@ def load_settings(
     tree: dict[str, Any] = {"models": {name: {} for name in table.get("models", {})}}
     origins: dict[Key, str] = {}
     warnings: list[str] = []
-    for given in (*in_file, *in_environment(environ, models), *in_flags(flags)):
+    statements = (*in_file, *in_environment(environ, models), *in_flags(flags))
+    for given in _fitting(statements):
         branch = functools.reduce(
             lambda node, part: node.setdefault(part, {}), given.key[:-1], tree
         )
@@ -88,6 +92,16 @@ def explain(loaded: Loaded) -> list[Explained]:
         for key, setting in _every(loaded.settings)
         for path in [dotted(key)]
     ]
+
+
+def _fitting(statements: Sequence[Statement]) -> Iterator[Statement]:
+    """Leave out where META says that Serving is, if the instance registers elsewhere."""
+    registrars = [given.value for given in statements if given.key == REGISTRAR]
+    elsewhere = registrars and registrars[-1] not in ("", "linker")
+    for given in statements:
+        of_meta = given.origin.startswith("environment") and f"{META}." in given.origin
+        if not (elsewhere and of_meta and dotted(given.key) == OF_SERVING):
+            yield given
 
 
 def _merged(table: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:

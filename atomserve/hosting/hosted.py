@@ -100,8 +100,8 @@ class HostedApp:
                 if client.gone:
                     raise ClientGone("the client left") from exc
                 raise
-            except SystemExit as exc:  # one request must not end the process
-                raise RuntimeError("the app called sys.exit") from exc
+            except (SystemExit, KeyboardInterrupt) as exc:  # one request must not end the process
+                raise RuntimeError("the app wanted to end the process") from exc
             finally:
                 del self._running[running]
         return await self._break_off(client)

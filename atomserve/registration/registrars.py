@@ -19,6 +19,8 @@ OWN = {
     "file": "atomserve.registration.file:FileRegistrar",
 }
 """Registrars that are always there; pyproject.toml lists them, too."""
+NOBODY = ("", "off")
+"""Names of no registrar; what a hosted file says takes the place of the empty one alone."""
 
 
 def registrar_for(settings: RegistrationSettings) -> Registrar:

@@ -257,13 +257,14 @@ def main(create: Create) -> NoReturn:
     except AtomError as exc:
         sock.sendall(control.frame(control.Fatal(str(exc), exits.CONFIG)))
         lifeline.leave(exits.CONFIG)
-    anyio.run(
-        _run,
-        app,
-        configure,
-        sock,
-        backend_options={"use_uvloop": importlib.util.find_spec("uvloop") is not None},
-    )
+    quick = importlib.util.find_spec("uvloop") is not None
+    try:
+        anyio.run(_run, app, configure, sock, backend_options={"use_uvloop": quick})
+    finally:
+        # A KeyboardInterrupt of a hosted app ends the loop from below; without this the process
+        # would wait for the threads of that loop, alive to its supervisor and deaf to everybody.
+        sys.excepthook(*sys.exc_info())
+        lifeline.leave(exits.CRASHED)
     raise AssertionError("unreachable")
 
 

@@ -15,7 +15,7 @@ import structlog
 from atomserve import control
 from atomserve.registration.address import advertised
 from atomserve.registration.registrar import Announced, Load, Registrar
-from atomserve.registration.registrars import registrar_for
+from atomserve.registration.registrars import NOBODY, registrar_for
 from atomserve.registration.registration import Registration, boot
 from atomserve.settings import RegistrationSettings, Settings
 from atomserve.supervisor.api_processes import ApiProcesses
@@ -83,7 +83,8 @@ class Announcer:
         Raises:
             ConfigError: the settings do not fit, and nothing changes.
         """
-        registrar = registrar_for(settings) if settings.registrar else None
+        wanted = settings.registrar not in NOBODY
+        registrar = registrar_for(settings) if wanted else None
         self._tasks.start_soon(self._replace, settings, registrar)
 
     def become_ready(self, ready: bool) -> None:

@@ -20,7 +20,7 @@ from atomserve.configuration.linker_environment import HOST_NODE_NAME, META, tol
 from atomserve.errors import Busy, ConfigError, PluginError
 from atomserve.plugins import Source, check_tables
 from atomserve.registration.registrar import Registrar
-from atomserve.registration.registrars import registrar_for
+from atomserve.registration.registrars import NOBODY, registrar_for
 from atomserve.settings import ModelSettings, RegistrationSettings, Settings
 from atomserve.supervisor.administration import Administration
 from atomserve.supervisor.announcer import Announcer
@@ -65,7 +65,8 @@ def run(
         check_certificate(settings)
         _check_size(settings)
         registered = settings.registration
-        registrar = registrar_for(registered) if registered.registrar else None
+        wanted = registered.registrar not in NOBODY
+        registrar = registrar_for(registered) if wanted else None
         listeners, admin = _listen(settings)
         settings = _as_bound(settings, listeners)
     except AddressBusy as exc:
@@ -291,12 +292,12 @@ class Supervisor:
         if HOST_NODE_NAME in os.environ:
             said[HOST_NODE_NAME] = os.environ[HOST_NODE_NAME]
         try:
-            told = told_by_app(self._settings, said)
+            registration = told_by_app(self._settings.registration, said)
         except ConfigError as exc:
             self.fail(str(exc), exits.CONFIG)
             return
-        if told.registration != self._settings.registration:
-            self.announce(told.registration)
+        if registration != self._settings.registration:
+            self.announce(registration)
 
     def fail(self, message: str, exit_code: int) -> None:
         """End the instance at once."""

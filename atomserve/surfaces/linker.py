@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -11,7 +12,7 @@ from starlette.types import ASGIApp
 
 from atomserve.configuration.linker_environment import HEALTH_PATH
 from atomserve.guard.problems import Refusal
-from atomserve.settings import LinkerSettings
+from atomserve.settings import Cors, LinkerSettings
 from atomserve.surfaces import linker_documents, linker_errors
 from atomserve.surfaces.health import Checks
 from atomserve.surfaces.linker_requests import Told
@@ -35,6 +36,10 @@ class Conventions:
     def refusal(self) -> Refusal:
         """How errors are told."""
         return linker_errors.tell
+
+    def cors(self, said: Cors) -> Cors:
+        """Return which pages may call: every one, without credentials, unless it is ``said``."""
+        return said if said.origins else msgspec.structs.replace(said, origins=("*",))
 
     def endpoint(self, app: ASGIApp) -> ASGIApp:
         """Return a model's endpoint with its requests told in the log."""

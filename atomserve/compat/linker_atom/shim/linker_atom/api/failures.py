@@ -40,8 +40,9 @@ class Json(JSONResponse):
 
 
 def answer(model: BaseJsonResModel, **options: Any) -> Response:
-    """Answer with an envelope whose code is the status."""
-    return Json(model.model_dump(), model.code, **options)
+    """Answer with an envelope whose code is the status, unless HTTP has no such status."""
+    status = model.code if 200 <= model.code <= 999 else 500
+    return Json(model.model_dump(), status, **options)
 
 
 def install(app: FastAPI) -> None:
