@@ -62,7 +62,8 @@ def test_what_would_wait_beyond_its_deadline_is_refused_at_once() -> None:
     assert len(late) <= 0.05 * len(world.accepted)
     error = world.refused[-1]
     assert 0 < (error.retry_after or 0) < 0.1
-    assert (error.limit, error.remaining, error.reset) == (1000, 0, error.retry_after)
+    assert (error.limit, error.reset) == (1000, error.retry_after)
+    assert error.remaining > 900, "there are places, but none in time"
 
 
 def test_an_urgent_request_is_not_refused_for_those_it_overtakes() -> None:

@@ -330,11 +330,11 @@ def test_a_worker_that_loads_too_long_is_killed_and_the_reason_told(tmp_path: Pa
     plan = {
         "folder": str(tmp_path),
         "starts": {"1": {"deaf": True}},
-        "options": {"startup_timeout": 0.3},
+        "options": {"startup_timeout": 1.0},
     }
     with workers(a=plan) as instance:
         ended = instance.wait_for("WorkerEnded", cause="startup_timeout")
-        assert ended["reason"] == "not loaded within startup_timeout (0.3 s)"
+        assert ended["reason"] == "not loaded within startup_timeout (1 s)"
         instance.wait_for("Ready")
 
 
