@@ -19,6 +19,7 @@ from atomserve import control, exits, lifeline
 from atomserve.errors import AtomError
 from atomserve.heap import keep_freed_memory, spare_the_old
 from atomserve.server.adapters import Adapter, ignore_handshakes, serve_hypercorn
+from atomserve.server.granian_adapter import serve_granian
 from atomserve.server.lifespan import Lifespan
 from atomserve.settings import Settings
 
@@ -27,7 +28,7 @@ LINGER = 1.0
 GOODBYE = 0.2
 """Seconds that requests get to be refused in when the process has to leave at once."""
 
-ADAPTERS: dict[str, Adapter] = {"hypercorn": serve_hypercorn}
+ADAPTERS: dict[str, Adapter] = {"hypercorn": serve_hypercorn, "granian": serve_granian}
 
 log = structlog.get_logger("atomserve.server")
 

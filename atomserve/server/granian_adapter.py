@@ -1,0 +1,112 @@
+"""Granian behind the signature of every server: ours are its sockets, its start and its end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Awaitable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from atomserve.control import BACKLOG
+from atomserve.errors import ConfigError, MissingExtra
+from atomserve.server.lifespan import ASGIApp
+from atomserve.settings import Settings
+
+TESTED = ("2.7", "2.8")
+"""Series whose private ``SocketHolder``, which takes a socket that is open, is known to fit."""
+
+BACKPRESSURE = 1_000_000
+"""Requests that Granian itself lets in at once: how many may, our lanes say."""
+
+
+async def serve_granian(
+    app: ASGIApp,
+    settings: Settings,
+    listeners: Sequence[int],
+    *,
+    serving: anyio.Event,
+    stop: anyio.Event,
+) -> None:
+    """Serve HTTP/1.1 and HTTP/2 (by prior knowledge, or by ALPN with TLS) on Granian.
+
+    Raises ``MissingExtra`` without the package.
+    """
+    servers = [_server(_Plain(app), settings, fd) for fd in listeners]
+
+    async def end() -> None:
+        await stop.wait()
+        for server in servers:
+            server.stop()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(end)
+        async with anyio.create_task_group() as running:
+            for server in servers:
+                running.start_soon(server.serve)
+            for server in servers:
+                await server.begun.wait()
+            serving.set()
+        tasks.cancel_scope.cancel()
+
+
+class _Plain:
+    """``app`` as Granian can call it: what it gives to receive with is no coroutine."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self._app(scope, partial(_awaited, receive), send)
+
+
+async def _awaited(receive: Any) -> Any:
+    return await receive()
+
+
+def _server(app: ASGIApp, settings: Settings, fd: int) -> Any:
+    try:
+        from granian.constants import HTTPModes, Interfaces, SSLProtocols
+        from granian.http import HTTP1Settings, HTTP2Settings
+        from granian.net import SocketHolder
+        from granian.server.embed import Server
+    except ImportError as exc:
+        raise MissingExtra("server granian needs: pip install 'atomserve[granian]'") from exc
+
+    class Embedded(Server):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            self.begun = anyio.Event()
+
+        def _init_shared_socket(self) -> None:
+            with socket.socket(fileno=os.dup(fd)) as sock:
+                unix = sock.family == socket.AF_UNIX
+                self._shd = SocketHolder(sock.detach(), unix, BACKLOG)
+
+        def startup(self, *arguments: Any) -> None:
+            super().startup(*arguments)
+            self.begun.set()
+
+    logging.getLogger("_granian").setLevel(logging.ERROR)
+    headers = 2 * settings.limits.header_bytes
+    return Embedded(
+        target=app,
+        interface=Interfaces.ASGINL,
+        http=HTTPModes.auto,
+        websockets=True,
+        backlog=BACKLOG,
+        backpressure=BACKPRESSURE,
+        http1_settings=HTTP1Settings(
+            header_read_timeout=int(1000 * settings.header_timeout),
+            max_buffer_size=max(headers, 64 * 1024),
+        ),
+        http2_settings=HTTP2Settings(max_concurrent_streams=100, max_headers_size=headers),
+        log_enabled=False,
+        ssl_cert=settings.certfile and Path(settings.certfile),
+        ssl_key=settings.keyfile and Path(settings.keyfile),
+        ssl_protocol_min=SSLProtocols.tls12,
+    )
