@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
@@ -61,7 +62,38 @@ class _Plain:
         self._app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await self._app(scope, partial(_awaited, receive), send)
+        if scope["type"] == "websocket":
+            each = _WebSocket(receive, send)
+            receive, send = each.receive, each.send
+        else:
+            receive = partial(_awaited, receive)
+        await self._app(scope, receive, send)
+
+
+class _WebSocket:
+    """Ends a pending receive before it closes: Granian would wait for the client's next word."""
+
+    def __init__(self, receive: Any, send: Any) -> None:
+        self._receive = receive
+        self._send = send
+        self._pending: asyncio.Task[Any] | None = None
+        self._closed = False
+
+    async def receive(self) -> Any:
+        self._pending = asyncio.create_task(_awaited(self._receive))
+        try:
+            return await self._pending
+        except asyncio.CancelledError:
+            if not self._closed:
+                raise
+            return {"type": "websocket.disconnect", "code": 1000}
+
+    async def send(self, message: Any) -> None:
+        if message["type"] == "websocket.close":
+            self._closed = True
+            if self._pending is not None:
+                self._pending.cancel()
+        await self._send(message)
 
 
 async def _awaited(receive: Any) -> Any:
