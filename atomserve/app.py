@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 import msgspec
 from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Router
+from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from atomserve.backends.local import ThreadBackend
@@ -22,20 +21,26 @@ from atomserve.codecs.athena.service import DIALECT, Service
 from atomserve.engine.backend import Backend
 from atomserve.engine.engine import Engine, Watcher
 from atomserve.engine.models import Model
-from atomserve.errors import AtomError, MethodNotAllowed, NotFound
-from atomserve.guard.client import client_of
+from atomserve.errors import NotFound
 from atomserve.guard.guard import Dress, Guard
-from atomserve.guard.problems import Refusal
+from atomserve.guard.problems import Refusal, problem_response
 from atomserve.guard.resets import reset
+from atomserve.hosting.foreign import Foreign, load_app
+from atomserve.hosting.hosted import HostedApp
+from atomserve.hosting.reserved import Reserved
 from atomserve.orders import Orders
 from atomserve.plugins import Source, by_name, check_tables
 from atomserve.settings import Cors, Settings
 from atomserve.signature import Signature
 from atomserve.surfaces import docs, health, metrics, native, openapi, status
+from atomserve.surfaces.admin.calls import Calls
+from atomserve.surfaces.admin.listener import admin_guard
 from atomserve.surfaces.athena.endpoint import AthenaEndpoint
 from atomserve.surfaces.athena.keys import read_keys
 from atomserve.surfaces.athena.sockets import Sockets
+from atomserve.surfaces.linker import Conventions
 from atomserve.surfaces.requests import Entry
+from atomserve.surfaces.routing import route
 from atomserve.surfaces.sessions import SessionEndpoint
 from atomserve.telemetry.counters import Registry
 from atomserve.telemetry.logs import AccessLog
@@ -54,18 +59,25 @@ def create(
 ) -> App:
     """Build the application; nothing runs before its lifespan begins.
 
-    ``sources`` run as threads of this process; ``expected`` more models will be offered by the
-    supervisor, whose workers run them.
+    ``sources`` run in this process, models as threads of it; ``expected`` more models will be
+    offered by the supervisor, whose workers run them.
 
     Raises:
         PluginError: a plugin cannot be imported or validated.
         ConfigError: its configuration does not fit.
+        MissingExtra: it needs what is not installed.
     """
-    models = [(source, prepare(source, settings)) for source in sources]
+    foreign = [load_app(source, settings) for source in sources if source.kind == "app"]
+    models = [(source, prepare(source, settings)) for source in sources if source.kind != "app"]
     named = by_name((model.name, source) for source, model in models)
     if not expected:
         check_tables(settings, named)
-    app = App(settings, access, expected=len(models) + expected)
+    app = App(
+        settings,
+        access,
+        expected=len(models) + expected,
+        foreign=foreign[0] if foreign else None,  # `atomserve.plugins.resolve` allows but one
+    )
     for _, model in models:
         app.add(model.name, thread_backend(model))
     return app
@@ -84,11 +96,17 @@ def _load(source: Source, *, settings: Settings) -> tuple[str, Backend]:
 class App:
     """An ASGI application that can be watched, drained and aborted.
 
-    Requests to a model go by a dict straight to its endpoint; all others through Starlette.
+    Requests to a model go by a dict straight to its endpoint; all others through Starlette, or,
+    where a ``foreign`` application is hosted, to that if their path is not one of ours.
     """
 
     def __init__(
-        self, settings: Settings, access: AccessLog | None = None, *, expected: int
+        self,
+        settings: Settings,
+        access: AccessLog | None = None,
+        *,
+        expected: int,
+        foreign: Foreign | None = None,
     ) -> None:
         self.engine = Engine(expected=expected, readiness=settings.readiness)
         self._settings = settings
@@ -103,8 +121,23 @@ class App:
             stall=settings.limits.send_stall,
         )
         self._keys = read_keys(settings.aiges.keys_file)
-        self.orders = Orders(self._whole, add=self.add, load=partial(_load, settings=settings))
-        self._others = self._router(settings)
+        calls = Calls()
+        self._linker: Conventions | None = None
+        if settings.linker.conventions:
+            self._linker = Conventions(settings.linker, prefix=settings.prefix)
+        self.orders = Orders(
+            self._whole,
+            calls,
+            add=self.add,
+            load=partial(_load, settings=settings),
+            told=None if foreign is None else foreign.told,
+        )
+        self.admin = admin_guard(settings, calls, self.engine, access)
+        self._hosted = None if foreign is None else self._host(foreign, settings)
+        routes = self._routes(settings, alone=foreign is not None and not expected)
+        self._reserved = Reserved(routes)
+        # A redirect would name the scheme and host that a proxy shows us, not the client's.
+        self._others = Router(routes, lifespan=self._lifespan, redirect_slashes=False)
         inner: ASGIApp = self._dispatch
         dress: Dress | None = None
         if settings.cors.origins:
@@ -118,6 +151,7 @@ class App:
             trusted_proxies=settings.trusted_proxies,
             reset=reset,
             dress=dress,
+            refusal=self._linker.refusal if self._linker else problem_response,
             refusals=self._refusals,
         )
         metrics.watch(registry, self.engine, self._guard, access)
@@ -131,9 +165,10 @@ class App:
         entry = partial(Entry, model, tenant_header=settings.tenant_header or "")
         if isinstance(backend, ProcessBackend):  # threads run wrappers of our own kind alone
             self._speak(entry, backend.signature.dialects)
-        self._endpoints[f"{path}/predict"] = native.Predict(
-            entry(f"{path}/predict"), silence=settings.event_silence
-        )
+        predict: ASGIApp = native.Predict(entry(f"{path}/predict"), silence=settings.event_silence)
+        if self._linker:
+            predict = self._linker.endpoint(predict)
+        self._endpoints[f"{path}/predict"] = predict
         self._endpoints[f"{path}/session"] = SessionEndpoint(
             entry(f"{path}/session"),
             origins=settings.cors.origins,
@@ -157,23 +192,25 @@ class App:
         await self._guard(scope, receive, send)
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
-        endpoint = self._endpoints.get(scope["path"]) if scope["type"] != "lifespan" else None
+        if scope["type"] == "lifespan":
+            return await self._others(scope, receive, send)
+        path = scope["path"]
+        endpoint = self._endpoints.get(path)
+        if endpoint is None and self._hosted is not None and path not in self._reserved:
+            endpoint = self._hosted
+            # An application with CORS of its own leaves them alone where the operator decides.
+            scope["atomserve.cors"] = bool(self._settings.cors.origins)
         if endpoint is not None:
             return await endpoint(scope, receive, send)
         if scope["type"] == "websocket":
             raise NotFound(f"no WebSocket is served under {scope['path']!r}")
-        scope["app"] = self  # Starlette's routes raise only inside of an application.
-        try:
-            await self._others(scope, receive, send)
-        except HTTPException as exc:
-            raise _refusal(scope, exc) from exc
-        finally:
-            if scope["type"] == "http":
-                client_of(scope).route = getattr(scope.get("route"), "path", "")
+        await route(self._others, scope, receive, send)
         return None
 
     def takes(self, model: str) -> str:
-        """Say what requests to ``model`` are, as far as that is known."""
+        """Say what requests to ``model`` are, as far as that is known; "app" is no model at all."""
+        if self._hosted is not None and model == self._hosted.name:
+            return "app"
         signature = self.engine.models[model].signature
         return "call" if signature is None else signature.takes
 
@@ -196,6 +233,8 @@ class App:
 
     def begin_drain(self) -> None:
         """Answer not ready from now on, and ask clients to close their connections."""
+        if self.engine.draining:
+            return
         self.engine.draining = True
         self._sockets.drain()
         self._guard.draining = True
@@ -203,41 +242,52 @@ class App:
     def abort(self) -> None:
         """Let everything in flight fail as ``draining``."""
         self.engine.abort()
+        if self._hosted is not None:
+            self._hosted.abort()
 
     def signatures(self) -> dict[str, Signature]:
         """Return the signature of each model that has loaded."""
         models = self.engine.models.values()
         return {model.name: model.signature for model in models if model.signature is not None}
 
-    def _router(self, settings: Settings) -> Router:
+    def _host(self, foreign: Foreign, settings: Settings) -> HostedApp:
+        hosted = HostedApp(foreign.name, foreign.app, patience=settings.unload_timeout)
+        self.engine.welcome(hosted)
+        return hosted
+
+    def _routes(self, settings: Settings, *, alone: bool) -> list[Route]:
+        """Return what is served beside the models; ``alone``: there are none, but an app."""
         prefix = settings.prefix
+        checks = status.Checks(self.engine, self._whole)
         routes = [
-            *health.routes(status.Checks(self.engine)),
+            *health.routes(checks),
+            *(self._linker.routes(checks) if self._linker else ()),
             *metrics.routes(self._whole),
             *status.routes(self._whole, prefix),
-            *native.routes(self.engine, self._whole, prefix),
         ]
+        if alone:  # its models, and its docs, are its own
+            return routes
+        routes += native.routes(self.engine, self._whole, prefix)
         if settings.docs:
-            title = ", ".join(self.engine.models) or "atomserve"
-            routes += openapi.routes(
-                self.signatures, prefix=prefix, title=title, version=version("atomserve")
+            title = settings.title or ", ".join(self.engine.models) or "atomserve"
+            document = openapi.routes
+            if self._linker:
+                document = partial(document, edit=self._linker.documented)
+            routes += document(
+                self.signatures,
+                prefix=prefix,
+                title=title,
+                version=version("atomserve"),
+                description=settings.description or "",
             )
             routes += docs.routes(prefix=prefix, title=title)
+        return routes
 
-        @asynccontextmanager
-        async def lifespan(_: object) -> AsyncIterator[None]:
-            async with self.engine.running(), self.orders.running():
-                yield
-
-        # A redirect would name the scheme and host that a proxy shows us, not the client's.
-        return Router(routes, lifespan=lifespan, redirect_slashes=False)
-
-
-def _refusal(scope: Scope, exc: HTTPException) -> AtomError:
-    if exc.status_code == 405:
-        allow = (exc.headers or {}).get("Allow", "GET").split(", ")
-        return MethodNotAllowed(f"{scope['path']} takes {', '.join(allow)}", allow=allow)
-    return NotFound(f"nothing is served under {scope['path']!r}")
+    @asynccontextmanager
+    async def _lifespan(self, _: object) -> AsyncIterator[None]:
+        hosting = nullcontext() if self._hosted is None else self._hosted.running()
+        async with self.engine.running(), self.admin, self.orders.running(), hosting:
+            yield
 
 
 def _with_cors(app: ASGIApp, cors: Cors) -> CORSMiddleware:

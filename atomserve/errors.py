@@ -71,6 +71,12 @@ class MissingExtra(AtomError):
     code = "missing_extra"
 
 
+class BadSeal(AtomError):
+    """A sealed file is none, was altered, or was sealed with another key."""
+
+    code = "bad_seal"
+
+
 # The request is at fault.
 
 
@@ -78,6 +84,12 @@ class BadRequest(AtomError):
     """The request cannot be read as what it says it is."""
 
     code, status = "bad_request", 400
+
+
+class SourceRefused(BadRequest):
+    """What the request names instead of holding it may not be opened."""
+
+    code = "source_refused"
 
 
 class NotFound(AtomError):
@@ -207,6 +219,21 @@ class DeadlineExceeded(AtomError):
     code, status = "deadline_exceeded", 504
 
 
+# What the request names is at fault.
+
+
+class SourceFailed(AtomError):
+    """What the request names could not be fetched."""
+
+    code, status = "source_failed", 502
+
+
+class SourceTimeout(AtomError):
+    """What the request names did not arrive in time."""
+
+    code, status = "source_timeout", 504
+
+
 # The server is at fault.
 
 
@@ -241,6 +268,45 @@ class PoisonRequest(AtomError):
     """The process that works on this request ends, each time: do not send it again."""
 
     code = "poison_request"
+
+
+# An administrator's order cannot be carried out.
+
+
+class AdminError(AtomError):
+    """The order cannot be carried out."""
+
+    code, status = "administration", 400
+
+
+class Forbidden(AdminError):
+    """The request comes from where none may come."""
+
+    code, status = "forbidden", 403
+
+
+class ResourceNotFound(AdminError):
+    """The model has loaded no resource of this name."""
+
+    code, status = "resource_not_found", 404
+
+
+class Conflict(AdminError):
+    """What there is stands in the way of what is asked for."""
+
+    code, status = "conflict", 409
+
+
+class Misdirected(AdminError):
+    """The request is for a host that this is not."""
+
+    code, status = "misdirected", 421
+
+
+class NotSupported(AdminError):
+    """The model cannot do this."""
+
+    code, status = "not_supported", 501
 
 
 # Nobody waits any more; never sent.

@@ -14,6 +14,8 @@ import signal
 import subprocess
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -45,21 +47,31 @@ def load_class(source: Source, *, base: type) -> type:
 
     Raises `PluginError` with one line that names the plugin, its distribution and the cause.
     """
-    if source.kind == "loader":
+    if source.kind in ("loader", "app"):
         raise PluginError(f"{source}: names a loader, not a wrapper class")
-    try:
-        module = _file(Path(source.target)) if source.kind == "file" else _module(source)
+    with _importing(source):
+        module = load_file(Path(source.target)) if source.kind == "file" else _module(source)
         found = _found(module, source, base)
-    except (PluginError, KeyboardInterrupt):
-        raise
-    except BaseException as exc:  # a plugin may raise anything, SystemExit and panics included
-        raise PluginError(f"{source}: cannot be imported: {_cause(exc)}") from exc
     if not isinstance(found, type):
         kind = type(found).__name__
         raise PluginError(f"{source}: {source.attribute} is not a class but of type {kind}")
     if not issubclass(found, base):
         raise PluginError(f"{source}: {found.__name__} is not a subclass of {base.__name__}")
     return found
+
+
+def load_object(source: Source) -> Any:
+    """Import whatever ``source``, of kind "class" or "file", names; raises as `load_class` does."""
+    with _importing(source):
+        module = load_file(Path(source.target)) if source.kind == "file" else _module(source)
+        return _attribute(module, source)
+
+
+def load_script(source: Source, path: Path) -> ModuleType:
+    """Import the file at ``path`` under its own name, as what runs it would; raises as above."""
+    name = path.stem
+    with _importing(source):
+        return load_file(path, name=name if name not in sys.modules else "")
 
 
 def likely_name(source: Source) -> str | None:
@@ -130,9 +142,11 @@ def _module(source: Source) -> ModuleType:
     return importlib.import_module(source.target)
 
 
-def _file(path: Path) -> ModuleType:
-    stem = re.sub(r"\W", "_", path.stem, flags=re.ASCII)
-    name = f"atomserve_file_{stem}_{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
+def load_file(path: Path, name: str = "") -> ModuleType:
+    """Import the file at ``path`` as ``name``, or under a name that no other file has."""
+    if not name:
+        stem = re.sub(r"\W", "_", path.stem, flags=re.ASCII)
+        name = f"atomserve_file_{stem}_{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
@@ -152,14 +166,7 @@ def _file(path: Path) -> ModuleType:
 
 def _found(module: ModuleType, source: Source, base: type) -> Any:
     if source.attribute:
-        try:
-            return operator.attrgetter(source.attribute)(module)
-        except AttributeError as exc:
-            close = difflib.get_close_matches(source.attribute, vars(module), n=1)
-            advice = f"; did you mean {close[0]}?" if close else ""
-            raise PluginError(
-                f"{source}: {source.target} has no {source.attribute}{advice}"
-            ) from exc
+        return _attribute(module, source)
     own = {
         found.__name__: found
         for found in vars(module).values()
@@ -176,7 +183,27 @@ def _found(module: ModuleType, source: Source, base: type) -> Any:
     return next(iter(own.values()))
 
 
-def _cause(exc: BaseException) -> str:
+def _attribute(module: ModuleType, source: Source) -> Any:
+    try:
+        return operator.attrgetter(source.attribute)(module)
+    except AttributeError as exc:
+        close = difflib.get_close_matches(source.attribute, vars(module), n=1)
+        advice = f"; did you mean {close[0]}?" if close else ""
+        raise PluginError(f"{source}: {source.target} has no {source.attribute}{advice}") from exc
+
+
+@contextmanager
+def _importing(source: Source) -> Iterator[None]:
+    try:
+        yield
+    except (PluginError, KeyboardInterrupt):
+        raise
+    except BaseException as exc:  # a plugin may raise anything, SystemExit and panics included
+        raise PluginError(f"{source}: cannot be imported: {cause_of(exc)}") from exc
+
+
+def cause_of(exc: BaseException) -> str:
+    """Say in one line what ``exc`` is, and where in a plugin's own code it was raised."""
     text = " ".join(str(exc).split())[:300]
     frames = [
         frame

@@ -17,10 +17,12 @@ from atomserve.engine.backend import Backend
 from atomserve.engine.models import Model
 from atomserve.plugins import Source
 from atomserve.signature import Signature
+from atomserve.surfaces.admin.calls import Calls
 from atomserve.surfaces.status import Whole
 from atomserve.telemetry.instance import ApiDocument, Instance
 
-Report = Callable[[control.Report], None]
+Report = Callable[..., None]
+"""Sends the supervisor a `control.Report`, and descriptors with it."""
 Load = Callable[[Source], tuple[str, Backend]]
 Add = Callable[[str, Backend], Model]
 
@@ -29,10 +31,21 @@ class Orders:
     """Obeys the supervisor, of the models that its workers run and of surveys.
 
     ``add`` serves one more model. ``load`` imports, in a thread, what is to run in this process.
+    ``told`` is what the supervisor has to know of a hosted app.
     """
 
-    def __init__(self, whole: Whole, *, add: Add, load: Load) -> None:
+    def __init__(
+        self,
+        whole: Whole,
+        calls: Calls,
+        *,
+        add: Add,
+        load: Load,
+        told: control.AppDescribed | None = None,
+    ) -> None:
         self._whole = whole
+        self._calls = calls
+        self._told = told
         self._add = add
         self._load = load
         self._workers: dict[str, ProcessBackend] = {}
@@ -57,7 +70,10 @@ class Orders:
     def attach(self, report: Report) -> None:
         """From now on tell the supervisor by ``report``, and ask it how the instance is."""
         self._report = report
+        self._calls.attach(report)
         self._whole.instance = Instance(lambda number: report(control.Survey(number)))
+        if self._told is not None:
+            report(self._told)
 
     def remote(self, model: str) -> bool:
         """Say whether workers serve ``model``."""
@@ -76,10 +92,14 @@ class Orders:
                 self._workers[name].cut(pid)
             case control.ModelState(name, state, detail):
                 self._workers[name].become(state, detail)
+            case control.RegistrationState(state, detail):
+                self._whole.registration = (state, detail)
             case control.Survey(number):
                 self._report(control.Surveyed(number, _written(self._whole.own())))
             case control.Surveyed(number, document):
                 self._whole.hear(number, document)
+            case control.Told():
+                self._calls.hear(order)
 
     async def link(self, order: control.Link, frames: socket.socket, side: socket.socket) -> None:
         """Use a worker that has loaded, over the two sockets."""

@@ -19,6 +19,11 @@ PLUGINS = "atomserve.plugins"
 LOADERS = "atomserve.loaders"
 OWN_LOADERS = {"aiges": "atomserve.compat.aiges.serving:prepare"}
 """Loaders that are always there."""
+APP_LOADERS = {
+    "asgi": "atomserve.hosting.foreign:load_asgi",
+    "linker": "atomserve.compat.linker_atom.hosting:load",
+}
+"""Loaders of applications, which are hosted: each is a `atomserve.hosting.foreign.AppLoader`."""
 
 _FILE = re.compile(r"(?P<path>.+\.py)(:(?P<attribute>[^\W\d]\w*))?")
 _CLASS = re.compile(r"(?P<module>[^\W\d]\w*(\.[^\W\d]\w*)*):(?P<attribute>[^\W\d]\w*(\.\w+)*)")
@@ -42,11 +47,12 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     """Where a model comes from; the name is None where the class will decide it.
 
     ``target`` is a module (kinds "installed" and "class"), an absolute path ("file") or a loader
-    with its argument ("loader"); an empty ``attribute`` means the only wrapper in the file.
+    with its argument ("loader", and "app" for one of `APP_LOADERS`); an empty ``attribute`` means
+    the only wrapper in the file.
     """
 
     name: str | None
-    kind: Literal["installed", "class", "file", "loader"]
+    kind: Literal["installed", "class", "file", "loader", "app"]
     target: str
     attribute: str = ""
     spec: str
@@ -58,10 +64,28 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
         """What two sources of one and the same model have in common."""
         return self.kind, self.target, self.attribute
 
+    @property
+    def loader(self) -> str:
+        """The loader's name, if it goes to one."""
+        return self.target.partition(":")[0]
+
+    @property
+    def argument(self) -> str:
+        """What that loader is asked for."""
+        return self.target.partition(":")[2]
+
     def __str__(self) -> str:
         return (
             f"{self.spec} ({self.distribution} {self.version})" if self.distribution else self.spec
         )
+
+
+class Place(NamedTuple):
+    """Where some Python object is: in a module, or in a file (by its absolute path)."""
+
+    kind: Literal["class", "file"]
+    target: str
+    attribute: str
 
 
 class _Known(NamedTuple):
@@ -112,8 +136,10 @@ def resolve(
             "nothing to serve: name a plugin with --plugins, or in [models.NAME] of "
             f"atomserve.toml ({_listed(known)})"
         )
+    sources = list({(source.name, *source.origin): source for source in sources}.values())
+    _check_apps(settings, [source for source in sources if source.kind == "app"])
     by_name((source.name, source) for source in sources if source.name is not None)
-    return list({(source.name, *source.origin): source for source in sources}.values())
+    return sources
 
 
 def by_name(named: Iterable[tuple[str, Source]]) -> dict[str, Source]:
@@ -152,6 +178,32 @@ def checked_name(name: str, spec: str) -> str:
     return name
 
 
+def python_place(text: str) -> Place | None:
+    """Read ``package.module:Class`` or ``path/to/file.py[:Class]``."""
+    if file := _FILE.fullmatch(text):
+        path = Path(file["path"]).expanduser().absolute()
+        return Place("file", str(path), file["attribute"] or "")
+    if place := _CLASS.fullmatch(text):
+        return Place("class", place["module"], place["attribute"])
+    return None
+
+
+def _check_apps(settings: Settings, apps: Sequence[Source]) -> None:
+    # Their paths are their own and may be the same; what the file of one does to its process
+    # (environment, arguments, folder) the other would have to live with.
+    if len(apps) > 1:
+        raise PluginError(
+            f"{apps[0]} and {apps[1]} are two apps, and an instance hosts one: run an instance "
+            "for each"
+        )
+    for app in apps:
+        if app.name in settings.models:
+            raise PluginError(
+                f"[models.{app.name}]: {app.target} is an app, which has none of a model's "
+                "settings: name it in plugins alone"
+            )
+
+
 def _specs(plugins: Iterable[str]) -> Iterator[str]:
     for written in plugins:
         yield from (spec.strip() for spec in written.split(",") if spec.strip())
@@ -165,20 +217,38 @@ def _asked(spec: str, known: _Known) -> Source:
 
 
 def _source(target: str, name: str | None, spec: str, known: _Known) -> Source:
-    if target.partition(":")[0] in known.loaders and ":" in target:
+    loader, colon, argument = target.partition(":")
+    if colon and loader in APP_LOADERS:
+        return _app(loader, argument, name, spec)
+    if colon and loader in known.loaders:
         return Source(name=name, kind="loader", target=target, spec=spec)
-    if file := _FILE.fullmatch(target):
-        path = Path(file["path"]).expanduser().absolute()
-        if not path.is_file():
-            raise PluginError(f"{spec}: there is no file {path}")
-        attribute = file["attribute"] or ""
-        return Source(name=name, kind="file", target=str(path), attribute=attribute, spec=spec)
-    if place := _CLASS.fullmatch(target):
-        module, attribute = place["module"], place["attribute"]
-        return Source(name=name, kind="class", target=module, attribute=attribute, spec=spec)
+    if place := _existing(target, spec):
+        return Source(
+            name=name,
+            kind=place.kind,
+            target=place.target,
+            attribute=place.attribute,
+            spec=spec,
+        )
     if rows := _rows(target, known):
         return _from_row(rows[0], name, spec)
     raise PluginError(f"{spec}: {_missing(target, known)}")
+
+
+def _app(loader: str, argument: str, name: str | None, spec: str) -> Source:
+    place = _existing(argument, spec)
+    if place is None or (loader == "linker" and place.kind != "file"):
+        form = "linker:path/to/server.py" if loader == "linker" else "asgi:package.module:app"
+        raise PluginError(f"{spec}: expected {form}")
+    target = ":".join(part for part in (loader, place.target, place.attribute) if part)
+    return Source(name=name or "app", kind="app", target=target, spec=spec)
+
+
+def _existing(text: str, spec: str) -> Place | None:
+    place = python_place(text)
+    if place is not None and place.kind == "file" and not Path(place.target).is_file():
+        raise PluginError(f"{spec}: there is no file {place.target}")
+    return place
 
 
 def _from_row(row: Installed, name: str | None, spec: str) -> Source:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -35,6 +33,9 @@ HeaderName = Annotated[
     str,
     Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z", extra={"form": "name of a header (X-Tenant)"}),
 ]
+FileName = Annotated[
+    str, Meta(pattern=r"^[^/\x00-\x1f]{1,100}\Z", extra={"form": "part of a file's name"})
+]
 Executor = Literal["process", "thread"]
 ModelName = Annotated[str, Meta(pattern=MODEL_NAME)]
 NotEmpty = Annotated[str, Meta(min_length=1)]
@@ -43,6 +44,13 @@ Origin = Annotated[
     Meta(
         pattern=r"^(\*|null|[a-z][a-z0-9+.-]*://[^/\s]+)\Z",
         extra={"form": "origin (https://example.org, or *)"},
+    ),
+]
+AdminAddress = Annotated[
+    str,
+    Meta(
+        pattern=r"^(unix:.+|[^\s/]+:[0-9]{1,5})\Z",
+        extra={"form": "unix:PATH or HOST:PORT"},
     ),
 ]
 Prefix = Annotated[
@@ -137,6 +145,162 @@ class AigesSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     c_len: Annotated[
         bool, Meta(description="Whether a result's `len` cuts its data, as the C++ loader does.")
     ] = False
+
+
+class ResourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Bounds on what administrators have models load beside their wrappers."""
+
+    largest: Annotated[Bytes, Meta(description="Largest resource.")] = 512 * MiB
+    most: Annotated[Count, Meta(description="Most resources of one model.")] = 64
+    timeout: Annotated[
+        Timeout, Meta(description="How long a worker may take to load or unload a resource.")
+    ] = 60.0
+
+
+class LinkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How linker_atom's clients and services are met."""
+
+    conventions: Annotated[
+        bool,
+        Meta(
+            description="Whether models are served as linker_atom's services are: with its health "
+            "route, its envelope of errors, and a log of each request."
+        ),
+    ] = False
+    health_path: Annotated[
+        str,
+        Meta(
+            pattern=r"^(/[^\s?#{}]+)?\Z",
+            description="Path of the health route; empty is `/v1/health/ping` below the prefix.",
+            extra={"form": "path that begins with /"},
+        ),
+    ] = ""
+    log_parameters: Annotated[
+        bool,
+        Meta(description="Whether that log has each request's headers and parameters, cut short."),
+    ] = True
+    profiling: Annotated[
+        bool, Meta(description="Whether each request is profiled into the log.")
+    ] = False
+    profiling_on_request: Annotated[
+        bool, Meta(description="Whether a request is that asks for it with `?PROFILING=1`.")
+    ] = False
+
+
+class RegistrationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whether a control plane is told of this instance, which one, and how."""
+
+    registrar: Annotated[
+        str,
+        Meta(
+            description="Who is told: `linker`, `consul`, `file` or an installed registrar's name; "
+            "empty: nobody."
+        ),
+    ] = ""
+    url: Annotated[str, Meta(description="The control plane's base URL.")] = ""
+    advertise: Annotated[
+        str,
+        Meta(
+            description="URL at which this instance is reached; if empty, it follows from `host` "
+            "and `port`."
+        ),
+    ] = ""
+    instance: Annotated[
+        str, Meta(description="This instance's name; if empty, the machine's host name.")
+    ] = ""
+    heartbeat: Annotated[Timeout, Meta(description="From one heartbeat to the next.")] = 2.0
+    timeout: Annotated[Timeout, Meta(description="How long one call may take.")] = 5.0
+    register_timeout: Annotated[Timeout, Meta(description="How long a registration may take.")] = (
+        15.0
+    )
+    withdraw_timeout: Annotated[
+        Timeout, Meta(description="How long a stop waits for the withdrawal at most.")
+    ] = 2.0
+    backoff_min: Annotated[
+        Timeout, Meta(description="Wait after the first call that failed; each is longer.")
+    ] = 2.0
+    backoff_max: Annotated[Timeout, Meta(description="Longest wait after a call that failed.")] = (
+        30.0
+    )
+    start_jitter: Annotated[
+        Seconds,
+        Meta(description="The first registration comes at a random moment of this long."),
+    ] = 6.0
+    unready_grace: Annotated[
+        Seconds | None,
+        Meta(
+            description="How long the instance may be not ready before it is withdrawn; if unset, "
+            "it stays registered."
+        ),
+    ] = None
+    token_file: Annotated[
+        NotEmpty | None,
+        Meta(
+            description="File of the token that calls are authorized by: a bearer token, or a "
+            "whole `Authorization`. Read anew for each call."
+        ),
+    ] = None
+    ca_file: Annotated[
+        NotEmpty | None,
+        Meta(description="Certificates that the control plane's is checked against, PEM."),
+    ] = None
+    certfile: Annotated[
+        NotEmpty | None, Meta(description="This instance's own certificate chain, PEM.")
+    ] = None
+    keyfile: Annotated[NotEmpty | None, Meta(description="Its private key, PEM.")] = None
+    options: Annotated[
+        dict[str, Any], Meta(description="What the registrar of that name reads besides.")
+    ] = {}
+
+
+class MediaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What requests may name instead of holding it, and how much of it; nothing unless allowed."""
+
+    urls: Annotated[
+        bool, Meta(description='Whether media may be `{"url": ...}`, which the server fetches.')
+    ] = False
+    allow_networks: Annotated[
+        tuple[NotEmpty, ...],
+        Meta(description="Addresses or networks that URLs may lead to beside public ones."),
+    ] = ()
+    ca_file: Annotated[
+        NotEmpty | None,
+        Meta(description="Certificates, PEM, of authorities trusted beside the system's."),
+    ] = None
+    roots: Annotated[
+        tuple[NotEmpty, ...],
+        Meta(description='Folders of the files that media may be: `{"path": ...}`.'),
+    ] = ()
+    mmap: Annotated[
+        bool,
+        Meta(
+            description='Whether media may be parts of those files: `{"mmap": {"path", "position", '
+            '"size", "height", "width"}}`.'
+        ),
+    ] = False
+    max_bytes: Annotated[
+        Bytes, Meta(description="Most bytes of what one URL, path or part of a file leads to.")
+    ] = 20 * MiB
+    max_references: Annotated[
+        Count, Meta(description="Most URLs, paths and parts of files of one input.")
+    ] = 16
+    timeout: Annotated[Timeout, Meta(description="How long fetching one URL may take.")] = 10.0
+    connect_timeout: Annotated[
+        Timeout, Meta(description="How long one address of a URL may take to accept.")
+    ] = 2.0
+    max_redirects: Annotated[
+        int, Meta(ge=0, le=20, description="Most redirects that a URL may have.")
+    ] = 3
+    max_pixels: Annotated[
+        Count, Meta(description="Most pixels of a picture, however it is sent.")
+    ] = 40_000_000
+    max_list_pixels: Annotated[
+        Count,
+        Meta(description="Most pixels of a list's pictures together, never fewer than of one."),
+    ] = 160_000_000
+    max_frames: Annotated[
+        Count, Meta(description="Most frames of a picture, of which the first is taken.")
+    ] = 1
 
 
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -255,6 +419,38 @@ class TenantSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Part of the waiting places that it may hold."""
 
 
+class LogsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which log files are kept, beside what goes to standard error."""
+
+    folder: Annotated[
+        NotEmpty | None,
+        Meta(description="Folder of log files, below it the host's; unset, none are written."),
+    ] = None
+    name: Annotated[FileName, Meta(description="What the files are called after.")] = "atomserve"
+    max_bytes: Annotated[Bytes, Meta(description="Bytes of a file; another follows.")] = 100 * MiB
+    keep: Annotated[Count, Meta(description="Log files that are left, the newest.")] = 30
+
+
+class SkyWalkingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whether and where Apache SkyWalking's agent reports to; its other variables are its own."""
+
+    enabled: Annotated[
+        bool, Meta(description="Whether the agent runs in each process; extra `skywalking`.")
+    ] = False
+    collector: Annotated[str, Meta(description="Address of its collector, `host:port`.")] = ""
+    service: Annotated[str, Meta(description="Name of this service; empty is `atomserve`.")] = ""
+    instance: Annotated[str, Meta(description="Name of this instance; empty is the machine's.")] = (
+        ""
+    )
+    report_logs: Annotated[
+        bool, Meta(description="Whether records of Python's `logging` are reported.")
+    ] = True
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error", "critical"],
+        Meta(description="Least level reported."),
+    ] = "debug"
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole configuration of one instance."""
 
@@ -262,7 +458,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         tuple[NotEmpty, ...],
         Meta(
             description="What to serve: `[NAME=]` and then an installed plugin's name, "
-            "`package.module:Class` or `path/to/file.py[:Class]`."
+            "`package.module:Class`, `path/to/file.py[:Class]`, or what a loader makes servable: "
+            "`aiges:PATH`, `asgi:package.module:app`, `linker:path/to/server.py`."
         ),
     ] = ()
     host: Annotated[NotEmpty, Meta(description="Address to listen on.")] = "127.0.0.1"
@@ -273,6 +470,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         NotEmpty | None,
         Meta(description="Path of a unix socket to listen on instead of host and port."),
     ] = None
+    admin: Annotated[
+        AdminAddress | None,
+        Meta(
+            description="Where administrators are listened to, who may change what is served: "
+            "`unix:PATH`, for the user alone, or `HOST:PORT`."
+        ),
+    ] = None
+    admin_hosts: Annotated[
+        tuple[NotEmpty, ...],
+        Meta(
+            description="Host names by which administrators may ask, beside this machine's own; "
+            "without any, `admin` is no address that other machines reach."
+        ),
+    ] = ()
     api_processes: Annotated[Count, Meta(description="Processes that speak HTTP.")] = 1
     server: Annotated[Literal["hypercorn", "granian"], Meta(description="The HTTP server.")] = (
         "hypercorn"
@@ -324,6 +535,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     docs: Annotated[
         bool, Meta(description="Whether `/openapi.json` and the pages under `/docs` are served.")
     ] = True
+    title: Annotated[
+        NotEmpty | None, Meta(description="Title of the API's description; unset, the models.")
+    ] = None
+    description: Annotated[
+        NotEmpty | None, Meta(description="What that description begins with.")
+    ] = None
     limits: Limits = Limits()
     cors: Cors = Cors()
     trusted_proxies: Annotated[
@@ -340,21 +557,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             'rate = "100/s", share = 0.5}`; `*` stands for all that are not named.'
         ),
     ] = {}
+    resources: ResourceSettings = ResourceSettings()
     aiges: AigesSettings = AigesSettings()
+    logs: LogsSettings = LogsSettings()
+    skywalking: SkyWalkingSettings = SkyWalkingSettings()
+    registration: RegistrationSettings = RegistrationSettings()
+    linker: LinkerSettings = LinkerSettings()
+    media: MediaSettings = MediaSettings()
     models: dict[ModelName, ModelSettings] = {}
 
 
-def conflicts(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Yield what no single value shows to be wrong: the setting's path, and what to do."""
-    if settings.certfile and not settings.keyfile:
-        yield "certfile", "a certificate needs its private key: set keyfile too"
-    if settings.keyfile and not settings.certfile:
-        yield "keyfile", "a private key needs its certificate: set certfile too"
-    if settings.cors.credentials and "*" in settings.cors.origins:
-        yield "cors.credentials", "not for origin *: list the origins that may send credentials"
-    for network in settings.trusted_proxies:
-        try:
-            ipaddress.ip_network(network)
-        except ValueError as exc:
-            message = f"{exc}: write an address or a network, such as 10.0.0.0/8"
-            yield "trusted_proxies", message
+TELEMETRY = ("logs", "skywalking")
+"""Sections in which a wrong value is passed over with a warning: serving matters more."""

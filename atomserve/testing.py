@@ -19,10 +19,10 @@ from atomserve.backends.prepared import prepare_class
 from atomserve.background import running
 from atomserve.errors import AtomError, NotReady, PluginError, all_errors
 from atomserve.guard.failures import bare
+from atomserve.hosting.lifespan import Lifespan
 from atomserve.loading import load_class, served_name
 from atomserve.plugins import Source, check_tables, installed, loaders, resolve
 from atomserve.server.adapters import serve_hypercorn
-from atomserve.server.lifespan import Lifespan
 from atomserve.settings import Executor, Settings
 from atomserve.supervisor.listeners import listen
 from atomserve.wrapper import Wrapper

@@ -7,7 +7,7 @@ import sys
 from workspace import PYTHON, ROOT, install, run, workspace
 
 # Its names may resolve in workers alone, which is tested; its own tests install it elsewhere.
-APART = {"atomserve-aiges"}
+APART = {"atomserve-aiges", "atomserve-linker-atom"}
 
 
 def plugins() -> list[str]:

@@ -32,6 +32,8 @@ def supervise(plan: Plan) -> int:
         sys.stdout.buffer.write(msgspec.json.encode(line) + b"\n")
         sys.stdout.flush()
 
+    if plan.settings.registration.registrar:
+        configure_logging()
     if not plan.workers:
         threads = msgspec.structs.replace(plan.settings, executor="thread")
         sources = [source("echo", plan.options)]
@@ -55,7 +57,16 @@ def source(name: str, options: dict[str, Any]) -> Source:
     return Source(name=given, kind="file", target=target, spec=f"{name}.py")
 
 
-HEAVY = ("numpy", "starlette", "hypercorn", "uvloop", "h2", "PIL", "atomserve.server.process")
+HEAVY = (
+    "numpy",
+    "starlette",
+    "hypercorn",
+    "uvloop",
+    "h2",
+    "PIL",
+    "httpx2",
+    "atomserve.server.process",
+)
 
 if __name__ == "__main__":
     if sys.argv[1] == "supervise":

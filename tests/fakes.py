@@ -18,7 +18,7 @@ from atomserve.errors import PluginError
 
 
 class FakeOrders:
-    """What ``server.process.Orders`` asks for; nothing is ordered where no worker is."""
+    """What ``server.process.Orders`` asks for; little is ordered where no worker is."""
 
     def attach(self, report: Callable[[control.Report], None]) -> None:
         pass
@@ -27,7 +27,7 @@ class FakeOrders:
         return False
 
     def obey(self, order: control.Order) -> None:
-        raise AssertionError(order)
+        assert isinstance(order, control.RegistrationState), order
 
     async def link(self, *_: Any) -> None:
         raise AssertionError("there is no worker")
@@ -41,7 +41,8 @@ class FakeApplication:
             raise PluginError(options["bad_plugin"])
         if options.get("crash"):
             os._exit(7)
-        time.sleep(options.get("slow_import", 0))
+        if seconds := options.get("slow_import"):
+            time.sleep(seconds)
         self.options = options
         self.in_flight = 0
         self.ready = False

@@ -188,13 +188,37 @@ def test_a_mistake_is_one_line_and_code_2(
 def test_no_arguments_show_the_commands(folder: Path) -> None:
     done = atomserve(cwd=folder)
     assert done.returncode == 0
-    for command in ("run", "plugins", "new", "check", "schema", "call", "config", "pack", "exec"):
+    for command in (
+        "run",
+        "plugins",
+        "new",
+        "check",
+        "schema",
+        "call",
+        "config",
+        "pack",
+        "seal",
+        "unseal",
+        "exec",
+    ):
         assert command in done.stdout
 
 
 @pytest.mark.parametrize(
     "command",
-    ["run", "plugins", "new", "check", "schema", "call", "config", "pack", "exec"],
+    [
+        "run",
+        "plugins",
+        "new",
+        "check",
+        "schema",
+        "call",
+        "config",
+        "pack",
+        "seal",
+        "unseal",
+        "exec",
+    ],
 )
 def test_every_command_shows_how_to_call_it(folder: Path, command: str) -> None:
     done = atomserve(command, "--help", cwd=folder)

@@ -17,10 +17,14 @@ class Server:
     started: bool = True
     ready: bool = True
     draining: bool = False
+    registration: tuple[str, str] | None = None
     models: dict[str, tuple[str, str]] = field(default_factory=lambda: {"ocr": ("ready", "")})
 
     def states(self) -> dict[str, tuple[str, str]]:
         return self.models
+
+    def apps(self) -> dict[str, tuple[str, str]]:
+        return {}
 
 
 @pytest.fixture

@@ -16,14 +16,14 @@ PACKAGE = ROOT / "atomserve"
 # The table of docs/architecture.md; a folder stands for all of its modules.
 LAYERS = (
     "errors exits heap specs context wrapper units lifeline",
-    "fields",
+    "fields sealed",
     "settings schemas telemetry class_checks",
-    "signature plugins configuration guard",
+    "signature plugins configuration guard media",
     "loading engine",
-    "codecs transport control",
+    "codecs transport control registration",
     "backends",
     "surfaces",
-    "orders",
+    "orders hosting",
     "app compat",
     "server supervisor",
     "background",
@@ -129,4 +129,4 @@ def test_the_supervisor_loads_no_numpy_no_web_framework_and_no_server() -> None:
         [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
     )
     loaded = {name.partition(".")[0] for name in json.loads(found.stdout)}
-    assert not loaded & {"numpy", "starlette", "hypercorn", "PIL", "typer", "h2"}
+    assert not loaded & {"numpy", "starlette", "hypercorn", "PIL", "typer", "h2", "httpx2"}

@@ -15,6 +15,7 @@ from atomserve.class_checks import check_config
 from atomserve.engine.options import Options, class_options, decide
 from atomserve.errors import PluginError
 from atomserve.loading import load_class, served_name
+from atomserve.media.sources import Sources
 from atomserve.plugins import Source, loaders
 from atomserve.settings import ModelSettings, Settings
 from atomserve.signature import read_contract
@@ -40,6 +41,8 @@ def prepare(source: Source, settings: Settings) -> Prepared:
         PluginError: it cannot be imported or validated.
         ConfigError: its configuration does not fit.
     """
+    if source.kind == "app":
+        raise PluginError(f"{source}: is an app, which is hosted, and no model")
     if source.kind == "loader":
         return _loader_of(source)(source, settings)
     cls = load_class(source, base=Wrapper)
@@ -55,7 +58,14 @@ def prepare_class(cls: type[Wrapper], name: str, settings: Settings) -> Prepared
     except msgspec.ValidationError as exc:
         raise PluginError(f"plugin {name!r}: {cls.__name__}: class attributes: {exc}") from exc
     check_config(name, own.config, contract.config)
-    make = partial(Runner, cls, contract, model=name, config=dict(own.config))
+    make = partial(
+        Runner,
+        cls,
+        contract,
+        model=name,
+        config=dict(own.config),
+        sources=Sources(settings.media),
+    )
     return Prepared(name, options, make)
 
 

@@ -18,9 +18,11 @@ import structlog
 from atomserve.backends.batch_calls import BatchCalls
 from atomserve.backends.golden import check_answer
 from atomserve.codecs.codec import Codec
+from atomserve.codecs.referable import referable
 from atomserve.context import Context, current_context
 from atomserve.engine.jobs import Answer, AnswerForm, Job, Payload
 from atomserve.errors import AtomError, BadAnswer, NotReady, PluginError, PluginFailed
+from atomserve.media.sources import Sources
 from atomserve.signature import Contract, Signature
 from atomserve.wrapper import Example, Wrapper
 
@@ -48,13 +50,20 @@ class Runner:
     """Calls one instance of ``cls``; every method but `signature` runs in the slot's own thread."""
 
     def __init__(
-        self, cls: type[Wrapper], contract: Contract, *, model: str, config: dict[str, Any]
+        self,
+        cls: type[Wrapper],
+        contract: Contract,
+        *,
+        model: str,
+        config: dict[str, Any],
+        sources: Sources | None = None,
     ) -> None:
         self._cls = cls
         self._contract = contract
         self.model = model
         self._config = config
-        self._codec = Codec(contract)
+        self._sources = Sources() if sources is None else sources
+        self._codec = Codec(contract, self._sources)
         self._wrapper: Wrapper | None = None
         self._method: Callable[..., Any] = _not_loaded
         self.calls = BatchCalls(contract, cls.stack)
@@ -77,7 +86,8 @@ class Runner:
                 examples.append(self._codec.example_json(example.inputs))
             except (AtomError, ValueError, OSError) as exc:
                 raise self._refuse(example, exc) from exc
-        return msgspec.structs.replace(self._contract.signature, examples=tuple(examples))
+        shown = referable(self._contract.signature, self._sources.allowed)
+        return msgspec.structs.replace(shown, examples=tuple(examples))
 
     def load(self) -> None:
         """Make the instance and let it load.
@@ -150,7 +160,7 @@ class Runner:
     async def answer_async(self, payload: Payload) -> Answer:
         """Await one answer."""
         try:
-            value = await self._call(self._codec.decode(payload))
+            value = await self._call(await self._decoded(payload))
             return self._codec.encode(value, payload.answer, payload.answer_type)
         except BaseException as exc:
             if _cancelled(exc):
@@ -159,7 +169,7 @@ class Runner:
 
     async def answers_async(self, payload: Payload) -> AsyncIterator[Answer]:
         """Await many answers."""
-        values = self._codec.decode(payload)
+        values = await self._decoded(payload)
         async with aclosing(self._call(values)) as produced:
             while True:
                 try:
@@ -172,16 +182,25 @@ class Runner:
                     raise self.failure(exc, _request_ids()) from exc
                 yield self._codec.encode(value, payload.answer)
 
+    async def _decoded(self, payload: Payload) -> tuple[Any, ...]:
+        if not self._codec.waits:
+            return self._codec.decode(payload)
+        # What one request waits for must not stop the others of this loop.
+        return await asyncio.to_thread(self._codec.decode, payload)
+
     def request(self, job: Job) -> Any:
         """Return one request of a batch.
 
         Raises:
             AtomError: the request is at fault.
         """
+        token = current_context.set(job.context)  # it bounds what may have to be fetched
         try:
             return self._codec.request(self._codec.decode(job.payload))
         except BaseException as exc:
             raise self.failure(exc, [job.context.request_id]) from exc
+        finally:
+            current_context.reset(token)
 
     def answer_batch(self, argument: Any, contexts: Sequence[Context]) -> Sequence[Any]:
         """Call ``predict_batch`` once; raises as `BatchCalls.call` does."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from atomserve.engine.jobs import Answer, AnswerForm, Payload
 from atomserve.signature import Signature
@@ -69,3 +69,21 @@ class Servable(Protocol):
 
     def session(self, items: Inlet, form: AnswerForm) -> Generator[Answer]:
         """Answer what a session's client sends; closing it ends the session."""
+
+
+@runtime_checkable
+class Resourceful(Protocol):
+    """A `Servable` that can load resources while it serves, called in the slot's threads.
+
+    Each method raises an `AtomError` when that failed.
+    """
+
+    @property
+    def takes_resources(self) -> bool:
+        """Whether this one does."""
+
+    def load_resource(self, name: str, payload: Payload) -> None:
+        """Load what ``payload`` holds, of which nothing may be kept but copies, as ``name``."""
+
+    def unload_resource(self, name: str) -> None:
+        """Forget what was loaded as ``name``."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import structlog
@@ -21,6 +21,8 @@ from atomserve.engine.streams import Credit
 from atomserve.errors import Abandoned, AtomError, DeadlineExceeded, PluginError
 
 log = structlog.get_logger("atomserve.backends")
+
+T = TypeVar("T")
 
 HOP = 16
 """Most short jobs that share one hop to the thread."""
@@ -62,7 +64,7 @@ class ThreadSlot:
         self._capacity = options.capacity
         self._mailbox = mailbox
         self._on_room = on_room
-        self._hops: SimpleQueue[Sequence[Job] | None] = SimpleQueue()
+        self._hops: SimpleQueue[Sequence[Job] | Callable[[], None] | None] = SimpleQueue()
         self._idle = 0
         self._late = 1.0  # Share of recent jobs over SHORT; a slot starts as a slow one.
         self._streams = False
@@ -87,7 +89,8 @@ class ThreadSlot:
 
     @property
     def room(self) -> int:
-        return self._idle * HOP if self.quick else self._idle
+        idle = max(self._idle, 0)
+        return idle * HOP if self.quick else idle
 
     ahead = 0
 
@@ -105,6 +108,15 @@ class ThreadSlot:
         for start in range(0, len(jobs), each):
             self._idle -= 1
             self._hops.put(jobs[start : start + each])
+
+    def do(self, act: Callable[[], T], done: Callable[[T], None]) -> None:
+        """Have a thread run ``act``, which raises nothing, as it would run a job.
+
+        It comes before all jobs that are not in a thread's hands yet; ``done`` gets on the loop
+        what it returns.
+        """
+        self._idle -= 1  # below 0: the next thread that is free is not free for jobs
+        self._hops.put(lambda: self._mailbox.post(done, act()))
 
     def _prepare_stream(self, job: Job) -> None:
         self._streams = True
@@ -167,6 +179,10 @@ class ThreadSlot:
         # and what their bodies lie in.
         if (jobs := self._hops.get()) is None:
             return False
+        if callable(jobs):
+            jobs()
+            self._mailbox.post(self._freed, ())
+            return True
         for job in jobs:
             self._step(job, place)
         self._mailbox.post(self._freed, jobs)

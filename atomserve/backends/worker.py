@@ -28,6 +28,7 @@ from atomserve.telemetry.instance import WorkerDocument
 from atomserve.telemetry.vitals import own_memory
 
 if TYPE_CHECKING:
+    from atomserve.backends.resources import ResourceOrders
     from atomserve.backends.servable import Servable
     from atomserve.signature import Signature
 
@@ -67,7 +68,9 @@ def main() -> NoReturn:
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     try:
         model, runner, options = prepare(configure)
-        described = control.Described(model, tell(model, runner.signature), options)
+        described = control.Described(
+            model, tell(model, runner.signature), options, _takes_resources(runner)
+        )
     except AtomError as exc:
         sock.sendall(control.frame(control.Fatal(str(exc), exits.CONFIG)))
         lifeline.leave(exits.CONFIG)
@@ -75,6 +78,12 @@ def main() -> NoReturn:
     channel.post(described)
     anyio.run(Worker(model, runner, options, channel).run, backend_options=_fast_loop())
     raise AssertionError("unreachable")
+
+
+def _takes_resources(runner: Servable) -> bool:
+    from atomserve.backends.servable import Resourceful
+
+    return isinstance(runner, Resourceful) and runner.takes_resources
 
 
 def _limit(kind: int, soft: int) -> None:
@@ -105,8 +114,11 @@ def prepare(configure: control.ConfigureWorker) -> tuple[str, Servable, Options]
     # Not before: numpy and others read the environment when they are imported.
     from atomserve.backends import prepared
     from atomserve.telemetry.logs import configure_logging
+    from atomserve.telemetry.skywalking import start_agent
 
-    configure_logging(settings.log_format, settings.log_level, stream=_stream(configure.log))
+    stream = _stream(configure.log)
+    configure_logging(settings.log_format, settings.log_level, stream=stream, kept=settings.logs)
+    start_agent(settings.skywalking, meters=False)
     found = prepared.prepare(source, settings)
     return found.name, found.make_runner(), found.options
 
@@ -191,6 +203,7 @@ class Worker:
         )
         self._slot = open_slot(self._runner, self._options, Mailbox(), self._desk.turn.ask)
         self._desk.begin(self._slot)
+        self._resources = self._resource_orders()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._channel.deliver)
             tasks.start_soon(self._obey)
@@ -201,6 +214,15 @@ class Worker:
                 await self._slot.life.ended.wait()
             lifeline.leave(0)
         raise AssertionError("unreachable")
+
+    def _resource_orders(self) -> ResourceOrders | None:
+        from atomserve.backends.resources import ResourceOrders
+        from atomserve.backends.servable import Resourceful
+        from atomserve.backends.threads import ThreadSlot
+
+        if not (isinstance(self._runner, Resourceful) and isinstance(self._slot, ThreadSlot)):
+            return None
+        return ResourceOrders(self._runner, self._slot, self._channel.post)
 
     async def _load(self) -> None:
         began = time.monotonic()
@@ -223,6 +245,10 @@ class Worker:
                     self._check_end()
                 case control.Stop():
                     lifeline.leave(0)
+                case control.LoadResource() if self._resources is not None:
+                    self._resources.load(order, self._channel)
+                case control.UnloadResource() if self._resources is not None:
+                    self._resources.unload(order)
                 case control.Survey(number):
                     self._channel.post(control.Surveyed(number, self._survey()))
         lifeline.leave(exits.CRASHED)  # the supervisor is gone

@@ -17,8 +17,10 @@ from atomserve.cli.execute import execute
 from atomserve.cli.new import new
 from atomserve.cli.pack import pack
 from atomserve.cli.plugins import plugins
+from atomserve.cli.resources import resources
 from atomserve.cli.run import run
 from atomserve.cli.schema import schema
+from atomserve.cli.seal import seal, unseal
 from atomserve.cli.status import status
 from atomserve.cli.terminal import complain
 from atomserve.errors import AtomError
@@ -30,8 +32,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run, plugins, new, check, schema, call, status, config, pack):
+for command in (run, plugins, new, check, schema, call, status, config, pack, seal, unseal):
     app.command()(command)
+app.add_typer(resources, name="resources")
 # What follows the script's name is the script's.
 app.command(
     "exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}

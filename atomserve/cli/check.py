@@ -52,6 +52,8 @@ def check(
     An AIGES wrapper is called with its fields' test values, as it is when it is served, and what
     it answers is judged by the nine rules of its SDK.
 
+    An application that is hosted is started and stopped.
+
     The exit code is 0 when it may be served, and 1 when something is wrong with it.
 
     Try:
@@ -60,23 +62,28 @@ def check(
     - `atomserve check ./model.py:Model`
     - `atomserve check aiges:./wrapper.py`
     - `atomserve check aiges:./wrapper.py --mode once --input image=@cat.jpg`
+    - `atomserve check asgi:package.module:app`
     """
-    from atomserve.cli.sources import aiges_path
+    from atomserve.cli.sources import aiges_path, app_source
     from atomserve.cli.terminal import complain
-    from atomserve.errors import ConfigError, PluginError
+    from atomserve.errors import ConfigError, MissingExtra, PluginError
 
     path = aiges_path(plugin)
     if (mode or inputs or params) and path is None:
         option = "--mode" if mode else "--input" if inputs else "--param"
         raise ConfigError(f"{option}: is for AIGES wrappers, aiges:path/to/wrapper.py")
     try:
+        if (app := app_source(plugin)) is not None:
+            from atomserve.cli.check_app import check_app
+
+            return check_app(app, as_json=as_json)
         if path is None:
             return check_class(plugin, as_json=as_json)
         from atomserve.cli.check_aiges import Asked, check_aiges
 
         modes = [each.value for each in mode or ()]
         return check_aiges(path, Asked(modes, inputs or (), params or (), timeout), as_json=as_json)
-    except PluginError as exc:
+    except (PluginError, MissingExtra) as exc:
         if as_json:
             print(json.dumps({"ok": False, "failure": str(exc)}, indent=2, ensure_ascii=False))
         else:

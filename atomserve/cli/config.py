@@ -25,9 +25,12 @@ def config(
     - `atomserve config`
     - `atomserve config --config production.toml --json`
     """
+    from atomserve.cli.terminal import warn
     from atomserve.configuration.load import explain
 
     found = explain(loaded)
+    for warning in loaded.warnings:
+        warn(warning)
     if as_json:
         rows = {row.path: {"value": row.value, "origin": row.origin} for row in found}
         print(json.dumps(rows, indent=2, ensure_ascii=False))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def connected(
     url: str, *, timeout: float, connect: float = 10.0, insecure: bool = False, http2: bool = False
 ) -> Iterator[httpx2.Client]:
-    """Talk to the server at ``url`` inside of the block.
+    """Talk to the server at ``url``, which may be ``unix:PATH``, inside of the block.
 
     Raises:
         CallFailed: nothing answers there, or something that is no server of ours.
@@ -23,9 +23,13 @@ def connected(
 
     from atomserve.cli.answers import CallFailed
 
+    local = url.startswith("unix:")
+    transport = httpx2.HTTPTransport(uds=url.removeprefix("unix:")) if local else None
+    base = "http://localhost" if local else url if "://" in url else f"http://{url}"
     try:
         with httpx2.Client(
-            base_url=url if "://" in url else f"http://{url}",
+            base_url=base,
+            transport=transport,
             # Without TLS nothing is negotiated: HTTP/2 from the first byte, or not at all.
             http1=not http2 or url.startswith("https:"),
             http2=http2,

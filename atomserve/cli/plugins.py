@@ -20,12 +20,14 @@ def plugins(
 ) -> int:
     """List the installed plugins; none is imported unless `--check` asks for it.
 
+    What runs from files and modules, by a loader, is not installed: a last line names the loaders.
+
     Try:
 
     - `atomserve plugins`
     - `atomserve plugins --check --json`
     """
-    from atomserve.plugins import installed
+    from atomserve.plugins import APP_LOADERS, installed, loaders
 
     rows = [described(plugin, check=check) for plugin in installed()]
     if as_json:
@@ -37,6 +39,9 @@ def plugins(
         console().print(table(columns, [[str(row[key]) for key in columns] for row in rows]))
     else:
         print("No plugin is installed. `atomserve new NAME` writes one.")
+    if not as_json:
+        models, apps = sorted(loaders()), sorted(APP_LOADERS)
+        print(f"Loaders: of models {', '.join(models)}; of apps {', '.join(apps)}.")
     return 1 if check and any(row["state"] != "ok" for row in rows) else 0
 
 

@@ -38,7 +38,8 @@ class Progress:
         self._urls: tuple[str, ...] = ()
         self._started: dict[str, float] = {}
         self._states: dict[str, str] = {}
-        self._sessions: set[str] = set()
+        self._takes: dict[str, str] = {}
+        """What is asked of those that take something else than calls."""
         self._told: list[str] = []
         self._failed = False
         self._status: Status | None = None
@@ -55,8 +56,8 @@ class Progress:
                 self._urls = urls
                 self._say(f"atomserve {version('atomserve')} at {', '.join(urls)} ({os.getpid()})")
             case ModelChanged(_, model, state, detail, takes):
-                if takes == "session":
-                    self._sessions.add(model)
+                if takes != "call":
+                    self._takes[model] = takes
                 self._change(model, state, detail)
             case Ready():
                 self._served()
@@ -103,18 +104,32 @@ class Progress:
             self._say("Ready again.")
             return
         self._told = ready
-        some = ", or a WebSocket (WS)" if self._sessions & set(ready) else ""
-        self._say(f"Ready. Each answers POST requests{some}:")
-        base = f"{self._urls[0] if self._urls else ''}{self._settings.prefix}"
+        models = [name for name in ready if self._takes.get(name) != "app"]
         widest = max(map(len, [*ready, "docs"]), default=0)
-        for model in ready:
-            place = f"{base}/v1/models/{model}/predict"
-            if model in self._sessions:
-                socket = re.sub("^http", "ws", base)
-                place = f"WS {socket}/v1/models/{model}/session"
-            self._say(f"  {model:{widest}}  {place}")
-        if self._settings.docs:
-            self._say(f"  {'docs':{widest}}  {base}/docs")
+        if models:
+            sessions = "session" in map(self._takes.get, models)
+            some = ", or a WebSocket (WS)" if sessions else ""
+            self._say(f"Ready. Each answers POST requests{some}:")
+        else:
+            self._say("Ready:")
+        for name in ready:
+            self._say(f"  {name:{widest}}  {self._place(name)}")
+        if self._settings.docs and models:
+            self._say(f"  {'docs':{widest}}  {self._base}/docs")
+
+    @property
+    def _base(self) -> str:
+        return f"{self._urls[0] if self._urls else ''}{self._settings.prefix}"
+
+    def _place(self, name: str) -> str:
+        """Say where ``name`` is found."""
+        match self._takes.get(name):
+            case "app":
+                return f"{self._urls[0] if self._urls else ''}/"
+            case "session":
+                socket = re.sub("^http", "ws", self._base)
+                return f"WS {socket}/v1/models/{name}/session"
+        return f"{self._base}/v1/models/{name}/predict"
 
     def _turn(self, loading: Any) -> None:
         """Show that ``loading`` models load, where somebody watches; nothing turns for nothing."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from atomserve.backends.prepared import Prepared
+    from atomserve.plugins import Source
     from atomserve.settings import Settings
 
 
@@ -21,6 +22,22 @@ def aiges_path(plugin: str) -> str | None:
     name, given, target = plugin.partition("=")
     loader, colon, path = (target if given else name).strip().partition(":")
     return path if loader == "aiges" and colon else None
+
+
+def app_source(plugin: str) -> Source | None:
+    """Return the source of the app that ``plugin`` names; None if it names something else.
+
+    Raises `PluginError` for one that is not there.
+    """
+    from atomserve.plugins import APP_LOADERS, resolve
+    from atomserve.settings import Settings
+
+    name, given, target = plugin.partition("=")
+    loader, colon, _ = (target if given else name).strip().partition(":")
+    if not colon or loader not in APP_LOADERS:
+        return None
+    sources = resolve(Settings(plugins=(plugin,)), ())
+    return sources[0] if len(sources) == 1 else None
 
 
 def find(plugin: str) -> Found:

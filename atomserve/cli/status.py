@@ -10,7 +10,8 @@ import typer
 if TYPE_CHECKING:
     import httpx2
 
-    from atomserve.telemetry.status import ApiStatus, ModelStatus, SlotStatus, Status
+    from atomserve.telemetry.instance import RegistrationReport
+    from atomserve.telemetry.status import ApiStatus, AppStatus, ModelStatus, SlotStatus, Status
 
 EVERY = 2.0
 """Seconds between two looks of ``--watch``."""
@@ -82,7 +83,11 @@ def look(client: httpx2.Client, *, as_json: bool, again: bool) -> None:
     if again:
         print(CLEAR if screen.is_terminal else "", flush=True)
     print(headline(found))
+    if found.registration is not None:
+        print(registered(found.registration))
     screen.print(api_table(found.api_processes))
+    for name, app in found.apps.items():
+        print(f"\n{about_app(name, app, len(found.api_processes))}")
     for name, model in found.models.items():
         print(f"\n{about(name, model)}")
         if model.slots:
@@ -99,6 +104,13 @@ def headline(status: Status) -> str:
     return ", ".join(words)
 
 
+def registered(report: RegistrationReport) -> str:
+    """Say how far the control plane knows of the instance."""
+    trouble = f" ({report.detail})" if report.detail else ""
+    where = f" at {report.url}" if report.url else ""
+    return f"{report.registrar}: {report.state}{trouble}, as {report.instance}{where}"
+
+
 def about(name: str, model: ModelStatus) -> str:
     """Say of a model what is not about one slot."""
     words = [
@@ -110,6 +122,12 @@ def about(name: str, model: ModelStatus) -> str:
         words.append(f"{size(model.arena_bytes)} of bodies")
     causes = [f"{count} {cause}" for cause, count in sorted(model.restarts.items())]
     return ", ".join([*words, *(["replaced: " + ", ".join(causes)] if causes else [])])
+
+
+def about_app(name: str, app: AppStatus, processes: int) -> str:
+    """Say how a hosted app is."""
+    state = f"{app.state}{f' ({app.detail})' if app.detail else ''}"
+    return f"{name}: {state}, in {app.ready} of {processes} API processes"
 
 
 def api_table(processes: list[ApiStatus]) -> Any:

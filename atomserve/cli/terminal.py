@@ -22,6 +22,11 @@ def complain(message: str) -> None:
     print(f"atomserve: error: {' '.join(message.split())}", file=sys.stderr, flush=True)
 
 
+def warn(message: str) -> None:
+    """Write ``message`` to standard error as one line; what was asked for happens all the same."""
+    print(f"atomserve: warning: {' '.join(message.split())}", file=sys.stderr, flush=True)
+
+
 def console() -> Console:
     """Return standard output as rich writes to it; wide where nobody reads along."""
     from rich.console import Console

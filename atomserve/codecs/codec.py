@@ -10,11 +10,13 @@ from atomserve.codecs.answers import Answers
 from atomserve.codecs.defaults import complete, holds_defaults
 from atomserve.codecs.documents import ItemReader, JsonReader, MsgpackReader
 from atomserve.codecs.examples import example_json, example_values
-from atomserve.codecs.forms import split_form
+from atomserve.codecs.forms import Part, split_form
 from atomserve.codecs.inputs import Input, inputs_of
+from atomserve.codecs.reading import Reader
 from atomserve.codecs.refusals import at_path
 from atomserve.engine.jobs import Form, Payload
 from atomserve.errors import AtomError, BadRequest, Fault, Invalid, UnsupportedMedia
+from atomserve.media.sources import Sources
 from atomserve.schemas import Rebuild
 from atomserve.signature import Contract
 
@@ -24,12 +26,17 @@ MAX_QUERY_FIELDS = 64
 class Codec:
     """Everything that one contract's requests and answers need, compiled once.
 
-    Stateless after that: any thread may use it.
+    What requests name is opened as far as ``sources`` allows it: by default nothing is. Stateless
+    after that: any thread may use it.
     """
 
-    def __init__(self, contract: Contract) -> None:
+    def __init__(self, contract: Contract, sources: Sources | None = None) -> None:
         self.contract = contract
-        self.inputs = inputs_of(contract)
+        reader = Reader(Sources() if sources is None else sources)
+        self.inputs = inputs_of(contract, reader)
+        opens = bool(reader.sources.allowed)
+        self.waits = opens and any(each.is_media for each in self.inputs.values())
+        """Whether `decode` may wait for what a request names."""
         names = tuple(self.inputs)
         self._rebuilds = [
             (place, name, rebuild)
@@ -39,8 +46,8 @@ class Codec:
         ]
         binary = contract.signature.binary_input
         self._binary = self.inputs[binary.name] if binary is not None else None
-        self._json = JsonReader(contract.inputs, self.inputs)
-        self._msgpack = MsgpackReader(contract.inputs, self.inputs)
+        self._json = JsonReader(contract.inputs, self.inputs, reader)
+        self._msgpack = MsgpackReader(contract.inputs, self.inputs, reader)
         self._forms: dict[Form, Callable[[Payload], tuple[Any, ...]]] = {
             "json": self._from_json,
             "msgpack": self._from_msgpack,
@@ -49,7 +56,7 @@ class Codec:
             "raw": self._from_raw,
         }
         self._item = (
-            ItemReader(next(iter(self.inputs.values())).type)
+            ItemReader(next(iter(self.inputs.values())), reader)
             if contract.signature.takes == "session" and contract.request is None
             else None
         )
@@ -151,11 +158,11 @@ class Codec:
 
     def _from_multipart(self, payload: Payload) -> tuple[Any, ...]:
         values: dict[str, Any] = {}
-        lists: dict[str, list[Any]] = {}
+        lists: dict[str, list[Part]] = {}
         for part in split_form(payload.body, payload.media_type):
             each = self._known(part.name)
             if each.many and each.name not in values and not each.is_text(part):
-                lists.setdefault(each.name, []).append(each.from_part(part))
+                lists.setdefault(each.name, []).append(part)
             elif each.name in values or each.name in lists:
                 raise at_path(BadRequest, each.path, "given twice")
             else:

@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 import msgspec
 
 from atomserve.codecs.inputs import Input
+from atomserve.codecs.reading import Reader, packed_type
 from atomserve.codecs.refusals import FOREIGN, at_path, refusal
-from atomserve.codecs.wire import packed_type, read_json, read_msgpack
 from atomserve.engine.jobs import Payload
 from atomserve.errors import AtomError, BadRequest
 
@@ -20,8 +20,12 @@ Body = bytes | bytearray | memoryview
 class JsonReader:
     """Reads the JSON object of one contract's inputs."""
 
-    def __init__(self, struct: type[msgspec.Struct], inputs: Mapping[str, Input]) -> None:
-        self._decode = msgspec.json.Decoder(struct, dec_hook=read_json).decode
+    def __init__(
+        self, struct: type[msgspec.Struct], inputs: Mapping[str, Input], reader: Reader
+    ) -> None:
+        self._media = [(n, each) for n, each in enumerate(inputs.values()) if each.is_media]
+        held = _held_struct(struct, inputs) if self._media else struct
+        self._decode = msgspec.json.Decoder(held, dec_hook=reader.from_json).decode
         self._keys = [json.dumps(name, ensure_ascii=False).encode() for name in inputs]
         # A member's name may hide behind escapes of its characters.
         self._escape = b"\\u00" if all(map(str.isascii, inputs)) else b"\\u"
@@ -40,7 +44,7 @@ class JsonReader:
             raise _first_refusal(exc, body, msgspec.json.decode, "JSON") from exc
         if self._may_repeat(body):
             _refuse_repeats(body)
-        return msgspec.structs.astuple(found)
+        return _settled(msgspec.structs.astuple(found), self._media)
 
     def _may_repeat(self, body: Any) -> bool:
         for key in self._keys:
@@ -66,13 +70,20 @@ def _refuse_repeats(body: Any) -> None:
 class MsgpackReader:
     """Reads the msgpack map of one contract's inputs, leaving bytes where they lie in the body."""
 
-    def __init__(self, struct: type[msgspec.Struct], inputs: Mapping[str, Input]) -> None:
+    def __init__(
+        self, struct: type[msgspec.Struct], inputs: Mapping[str, Input], reader: Reader
+    ) -> None:
         self._packed = [
             (place, each)
             for place, each in enumerate(inputs.values())
             if each.spec is not None and not each.many
         ]
-        self._decode = _msgpack_decoder(_packed_struct(struct, inputs))
+        self._media = [
+            (place, each)
+            for place, each in enumerate(inputs.values())
+            if each.is_media and each.many
+        ]
+        self._decode = _msgpack_decoder(_packed_struct(struct, inputs), reader)
 
     def read(self, body: Body) -> tuple[Any, ...]:
         """Return the inputs' values in their order.
@@ -84,20 +95,22 @@ class MsgpackReader:
             found = self._decode(body)
         except FOREIGN as exc:
             raise _first_refusal(exc, body, msgspec.msgpack.decode, "msgpack") from exc
+        values = _settled(msgspec.structs.astuple(found), self._media)
         if not self._packed:
-            return msgspec.structs.astuple(found)
-        values = list(msgspec.structs.astuple(found))
+            return values
+        unpacked = list(values)
         for place, each in self._packed:
-            values[place] = each.from_packed(values[place])
-        return tuple(values)
+            unpacked[place] = each.from_packed(unpacked[place])
+        return tuple(unpacked)
 
 
 class ItemReader:
     """Reads the items of a session whose wrapper takes bare values."""
 
-    def __init__(self, annotation: Any) -> None:
-        self._json = msgspec.json.Decoder(annotation, dec_hook=read_json).decode
-        self._msgpack = _msgpack_decoder(annotation)
+    def __init__(self, item: Input, reader: Reader) -> None:
+        self._settled = item.settled
+        self._json = msgspec.json.Decoder(item.held, dec_hook=reader.from_json).decode
+        self._msgpack = _msgpack_decoder(item.held, reader)
 
     def read(self, payload: Payload) -> Any:
         """Return one item.
@@ -111,15 +124,31 @@ class ItemReader:
             else ("msgpack", self._msgpack, msgspec.msgpack.decode)
         )
         try:
-            return read(payload.body)
+            found = read(payload.body)
         except FOREIGN as exc:
             raise _first_refusal(exc, payload.body, decode, form) from exc
+        return self._settled(found)
 
 
-def _msgpack_decoder(annotation: Any) -> Callable[[Body], Any]:
+def _settled(values: tuple[Any, ...], media: list[tuple[int, Input]]) -> tuple[Any, ...]:
+    if not media:
+        return values
+    settled = list(values)
+    for place, each in media:
+        settled[place] = each.settled(settled[place])
+    return tuple(settled)
+
+
+def _msgpack_decoder(annotation: Any, reader: Reader) -> Callable[[Body], Any]:
     return msgspec.msgpack.Decoder(
-        annotation, dec_hook=read_msgpack, ext_hook=_refuse_extension
+        annotation, dec_hook=reader.from_msgpack, ext_hook=_refuse_extension
     ).decode
+
+
+def _held_struct(struct: type[msgspec.Struct], inputs: Mapping[str, Input]) -> type[msgspec.Struct]:
+    """Define the Struct of inputs again, with the media to be read later."""
+    members = [_member(info, inputs[info.name].held) for info in msgspec.structs.fields(struct)]
+    return msgspec.defstruct(struct.__name__, members, kw_only=True, forbid_unknown_fields=True)
 
 
 def _packed_struct(
@@ -130,7 +159,7 @@ def _packed_struct(
     for info in msgspec.structs.fields(struct):
         each = inputs[info.name]
         if each.spec is None or each.many:
-            members.append(_member(info))
+            members.append(_member(info, each.held))
             continue
         wanted: Any = packed_type(each.spec)
         if each.optional:
@@ -142,12 +171,12 @@ def _packed_struct(
     return msgspec.defstruct(struct.__name__, members, kw_only=True, forbid_unknown_fields=True)
 
 
-def _member(info: msgspec.structs.FieldInfo) -> tuple[str, Any] | tuple[str, Any, Any]:
+def _member(info: msgspec.structs.FieldInfo, held: Any) -> tuple[str, Any] | tuple[str, Any, Any]:
     if info.default_factory is not msgspec.NODEFAULT:
-        return info.name, info.type, msgspec.field(default_factory=info.default_factory)
+        return info.name, held, msgspec.field(default_factory=info.default_factory)
     if info.default is not msgspec.NODEFAULT:
-        return info.name, info.type, info.default
-    return info.name, info.type
+        return info.name, held, info.default
+    return info.name, held
 
 
 def _first_refusal(error: Exception, body: Any, decode: Callable[..., Any], form: str) -> AtomError:

@@ -12,11 +12,13 @@ import numpy as np
 
 from atomserve.codecs.answers import plain
 from atomserve.codecs.inputs import Input
+from atomserve.codecs.reading import Reader
 from atomserve.codecs.refusals import FOREIGN, at_path, refusal
 from atomserve.codecs.tensors import checked_array, from_nested
-from atomserve.codecs.wire import read_bytes, write_json
+from atomserve.codecs.wire import write_json
 from atomserve.errors import AtomError, Invalid
 from atomserve.fields import AudioClip, VideoClip
+from atomserve.media.sources import Sources
 from atomserve.schemas import Marker, class_fields, mark
 from atomserve.signature import Contract
 from atomserve.specs import Spec, Tensor
@@ -87,7 +89,7 @@ def _convertible(value: Any) -> Any:  # noqa: PLR0911 - a table
 def _read_example(marker: type[Marker], found: Any) -> Any:
     spec = marker.spec
     if isinstance(found, ENCODED):
-        return read_bytes(spec, memoryview(bytes(found)))
+        return Reader(Sources()).from_bytes(spec, memoryview(bytes(found)))
     if isinstance(spec, Tensor):
         return (
             checked_array(spec, found)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from functools import cache
+from types import ModuleType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.ImageFile import ImageFile
@@ -14,20 +16,22 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from atomserve.errors import TooLarge, UnsupportedMedia
-
-MAX_PIXELS = 40_000_000
+from atomserve.codecs.pixels import Array, Pixels
+from atomserve.errors import UnsupportedMedia
 
 ORIENTATION = 0x0112
-UPRIGHT = {
-    2: Pillow.Transpose.FLIP_LEFT_RIGHT,
-    3: Pillow.Transpose.ROTATE_180,
-    4: Pillow.Transpose.FLIP_TOP_BOTTOM,
-    5: Pillow.Transpose.TRANSPOSE,
-    6: Pillow.Transpose.ROTATE_270,
-    7: Pillow.Transpose.TRANSVERSE,
-    8: Pillow.Transpose.ROTATE_90,
+UPRIGHT: dict[int, Callable[[Array], Array]] = {
+    2: lambda lying: lying[:, ::-1],
+    3: lambda lying: lying[::-1, ::-1],
+    4: lambda lying: lying[::-1],
+    5: lambda lying: lying.transpose(1, 0, 2),
+    6: lambda lying: lying[::-1].transpose(1, 0, 2),
+    7: lambda lying: lying[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda lying: lying[:, ::-1].transpose(1, 0, 2),
 }
+
+BAND = 1 << 18
+"""Pixels copied at once: more leave the processor's cache, and need memory of their own."""
 
 WRITERS: dict[str, dict[str, Any]] = {
     "image/png": {"format": "PNG", "compress_level": 1},
@@ -36,28 +40,34 @@ WRITERS: dict[str, dict[str, Any]] = {
 }
 
 
-def decode_picture(data: memoryview) -> NDArray[np.uint8]:
-    """Decode a JPEG, PNG, WebP or BMP file to upright RGB of shape (height, width, 3), read-only.
+def decode_picture(
+    data: memoryview, pixels: Pixels | None = None, *, upright: bool = True
+) -> Array:
+    """Decode a JPEG, PNG, WebP or BMP file to RGB of shape (height, width, 3), read-only.
+
+    ``upright`` turns it as its metadata say.
 
     Raises:
         UnsupportedMedia: another format, or an animation.
-        TooLarge: more than `MAX_PIXELS`.
+        TooLarge: more than ``pixels`` allows.
         ValueError: corrupt or truncated.
     """
+    pixels = Pixels() if pixels is None else pixels
     reader = _reader(bytes(data[:16]))
     if reader is WebPImageFile:
         # Its decoder allocates the canvas when it opens.
-        _check_pixels(*_webp_size(bytes(data[:30])))
+        pixels.check(*_webp_size(bytes(data[:30])))
     try:
         picture = reader(io.BytesIO(data))
     except Exception as exc:  # decoders raise anything on bad data
         raise ValueError(f"not a readable picture: {exc}") from exc
     with picture:
-        _check_pixels(*picture.size)
-        if getattr(picture, "n_frames", 1) > 1:
-            raise UnsupportedMedia("an animated picture; expected a single frame")
+        pixels.claim(*picture.size)
+        if (frames := getattr(picture, "n_frames", 1)) > pixels.frames:
+            most = "a single frame" if pixels.frames == 1 else f"at most {pixels.frames} frames"
+            raise UnsupportedMedia(f"an animated picture of {frames} frames; expected {most}")
         try:
-            return _upright_rgb(picture)
+            return _turned(_rgb(picture, data), picture if upright else None)
         except Exception as exc:  # decoders raise anything on bad data
             raise ValueError(f"not a readable picture: {exc}") from exc
 
@@ -89,24 +99,51 @@ def _webp_size(head: bytes) -> tuple[int, int]:
     raise ValueError("not a readable picture: a truncated or unknown WebP header")
 
 
-def _check_pixels(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise TooLarge(f"a picture of {width} x {height} pixels; expected at most {MAX_PIXELS}")
-
-
-def _upright_rgb(picture: ImageFile) -> NDArray[np.uint8]:
+def _rgb(picture: ImageFile, data: memoryview) -> Array:
+    if isinstance(picture, JpegImageFile) and picture.mode in ("RGB", "L"):
+        array = _fast_jpeg(data)
+        if array is not None and array.shape[:2] == picture.size[::-1]:
+            return array
     picture.load()
-    orientation = picture.getexif().get(ORIENTATION)
-    upright: Pillow.Image = picture
-    if upright.mode.startswith("I"):
-        upright = _eight_bit(upright)
-    if upright.mode != "RGB":
-        # A picture's transparency is left out; Pillow warns where it is not told so.
-        upright.info.pop("transparency", None)
-        upright = upright.convert("RGB")
+    plain: Pillow.Image = picture
+    if plain.mode.startswith("I"):
+        plain = _eight_bit(plain)
+    # A picture's transparency is left out; Pillow warns where it is not told so.
+    plain.info.pop("transparency", None)
+    width, height = plain.size
+    array = np.empty((height, width, 3), np.uint8)
+    rows = max(1, BAND // width)
+    for top in range(0, height, rows):
+        band = plain.crop((0, top, width, min(top + rows, height)))
+        found = (band if band.mode == "RGB" else band.convert("RGB")).tobytes()
+        array[top : top + rows] = np.frombuffer(found, np.uint8).reshape(-1, width, 3)
+    return array
+
+
+def _fast_jpeg(data: memoryview) -> Array | None:
+    """Decode by simplejpeg; None where it is not installed, or finds fault: Pillow decides then."""
+    if (library := _simplejpeg()) is None:
+        return None
+    try:
+        array: Array = library.decode_jpeg(data, "RGB")
+    except ValueError:
+        return None
+    return array
+
+
+@cache
+def _simplejpeg() -> ModuleType | None:
+    try:
+        import simplejpeg
+    except ImportError:
+        return None
+    return simplejpeg  # type: ignore[no-any-return] # it has no types
+
+
+def _turned(array: Array, picture: ImageFile | None) -> Array:
+    orientation = None if picture is None else picture.getexif().get(ORIENTATION)
     if orientation in UPRIGHT:
-        upright = upright.transpose(UPRIGHT[orientation])
-    array = np.asarray(upright)
+        array = np.ascontiguousarray(UPRIGHT[orientation](array))
     array.flags.writeable = False
     return array
 

@@ -1,149 +1,17 @@
-"""How each field is written: base64, nested lists, binary, bytes; and how it is read again."""
+"""How each field of an answer is written: base64, nested lists, binary, bytes."""
 
 from __future__ import annotations
 
-import binascii
-import re
 from typing import Any
 
-import msgspec
-
-from atomserve.codecs.pictures import decode_picture, encode_picture
-from atomserve.codecs.sounds import decode_sound, encode_sound
-from atomserve.codecs.tensors import (
-    checked_array,
-    data_of,
-    finite,
-    from_nested,
-    from_npy,
-    from_raw,
-    view,
-)
-from atomserve.errors import BadAnswer, MissingExtra, NotAcceptable, UnsupportedMedia
+from atomserve.codecs.pictures import encode_picture
+from atomserve.codecs.sounds import encode_sound
+from atomserve.codecs.tensors import checked_array, data_of, finite
+from atomserve.errors import BadAnswer, MissingExtra, NotAcceptable
 from atomserve.fields import VideoClip
-from atomserve.schemas import Marker
 from atomserve.specs import Spec, Tensor
 
-FILM = re.compile(r"video/[a-z0-9][a-z0-9.+_-]*").fullmatch
-
 NO_JSON = "the answer holds NaN or an infinity, which JSON has not: ask for application/msgpack"
-
-
-def read_bytes(spec: Spec, data: memoryview, media_type: str = "") -> Any:
-    """Read one field from its own bytes: a body, a file part, what was in a base64 string.
-
-    Raises:
-        ValueError: they are not such a field.
-    """
-    if isinstance(spec, Tensor):
-        return from_npy(spec, data)
-    if spec.kind == "image":
-        return decode_picture(data)
-    if spec.kind == "audio":
-        return decode_sound(data)
-    if spec.kind == "video":
-        return VideoClip(data, _film_type(media_type) or spec.media_type)
-    return data
-
-
-def _film_type(media_type: str) -> str:
-    """Return the film's type; what says of a film that it is a form or a page is not believed.
-
-    A wrapper may answer with its film, and the answer would be of that type.
-    """
-    named = media_type.partition(";")[0].strip().lower()
-    return named if FILM(named) else ""
-
-
-def read_body(spec: Spec, data: memoryview, media_type: str, shape: str | None) -> Any:
-    """Read the field that is a request's whole body; a tensor's is its bare numbers.
-
-    Raises:
-        ValueError: the body is not such a field.
-    """
-    if isinstance(spec, Tensor):
-        return from_raw(spec, data, shape)
-    return read_bytes(spec, data, media_type)
-
-
-def read_json(marker: type[Marker], found: Any) -> Any:
-    """Read a field's JSON form; a hook for msgspec.
-
-    Raises:
-        ValueError: it is not such a field.
-    """
-    spec = marker.spec
-    if isinstance(spec, Tensor):
-        return from_nested(spec, found)
-    if type(found) is not str:
-        raise ValueError(f"expected a base64 string, got {_json_name(found)}")
-    try:
-        data = binascii.a2b_base64(found, strict_mode=True)
-        _refuse_spare_bits(found, data)
-    except ValueError as exc:
-        raise ValueError(f"not base64 (standard alphabet, padded): {exc}") from None
-    return _read_inside(spec, memoryview(data))
-
-
-def _refuse_spare_bits(found: str, data: bytes) -> None:
-    """Refuse bits after the last byte: what they say would be lost without a word."""
-    rest = data[len(data) - len(data) % 3 :]
-    if rest and not found.endswith(binascii.b2a_base64(rest, newline=False).decode()):
-        raise ValueError("the bits after its last byte are not zero")
-
-
-def _read_inside(spec: Spec, data: memoryview) -> Any:
-    """Read bytes within a document, whose own type is right whatever they are."""
-    try:
-        return read_bytes(spec, data)
-    except UnsupportedMedia as exc:
-        raise ValueError(str(exc)) from None
-
-
-def _json_name(found: Any) -> str:
-    names = {dict: "an object", list: "an array", bool: "a boolean", type(None): "null"}
-    return names.get(type(found), "a number")
-
-
-class BinaryTensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A tensor in msgpack; ``data`` is little-endian."""
-
-    dtype: str
-    shape: list[int]
-    data: memoryview
-
-
-def read_msgpack(marker: type[Marker], found: Any) -> Any:
-    """Read a field's msgpack form; a hook for msgspec.
-
-    Raises:
-        ValueError: it is not such a field.
-    """
-    wanted = packed_type(marker.spec)
-    try:
-        return read_packed(
-            marker.spec, msgspec.convert(found, wanted, builtin_types=(bytes, memoryview))
-        )
-    except msgspec.ValidationError as exc:
-        raise ValueError(str(exc)) from None
-
-
-def packed_type(spec: Spec) -> Any:
-    """Return the type to decode a field's msgpack form to without copying its bytes."""
-    return BinaryTensor if isinstance(spec, Tensor) else memoryview
-
-
-def read_packed(spec: Spec, found: Any) -> Any:
-    """Read a field from what its `packed_type` gave.
-
-    Raises:
-        ValueError: it is not such a field.
-    """
-    if not isinstance(spec, Tensor):
-        return _read_inside(spec, found.toreadonly())
-    if found.dtype != spec.dtype:
-        raise ValueError(f"dtype {found.dtype[:40]!r}; expected {spec.dtype!r}")
-    return view(spec, found.shape, found.data)
 
 
 def write_json(spec: Spec, value: Any) -> Any:

@@ -11,12 +11,11 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
+from atomserve.configuration.linker_environment import SOURCES, VARIABLES
 from atomserve.settings import Settings
 from atomserve.units import Unit
 
 VARIABLE_PREFIX = "ATOMSERVE_"
-VARIABLE_ALIASES = {"ATOM_WORKERS": "api_processes"}
-"""Variables of other servers that are honoured, each weaker than our own."""
 FLAG_ALIASES = {"api_processes": ("--workers",)}
 MODEL = "NAME"
 """Stands for a model's name in a path."""
@@ -51,9 +50,10 @@ class Setting(msgspec.Struct, frozen=True):
 
     @property
     def variables(self) -> tuple[str, ...]:
-        """How the environment spells it, our own name first."""
-        aliases = (alias for alias, name in VARIABLE_ALIASES.items() if (name,) == self.key)
-        return (variable(self.key), *aliases)
+        """How the environment spells it, our own name first; `META.key` is a part of one."""
+        path = dotted(self.key)
+        aliases = (alias for alias, setting in VARIABLES.items() if setting == path)
+        return (variable(self.key), *aliases, *SOURCES.get(path, ()))
 
     @property
     def description(self) -> str:

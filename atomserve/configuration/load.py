@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from atomserve.configuration.catalogue import Key, Setting, catalogue, dotted, generic
+from atomserve.configuration.conflicts import conflicts
 from atomserve.configuration.origins import (
     Statement,
     brief,
@@ -20,7 +21,7 @@ from atomserve.configuration.origins import (
     read_file,
 )
 from atomserve.errors import ConfigError
-from atomserve.settings import Settings, conflicts
+from atomserve.settings import TELEMETRY, Settings
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -28,6 +29,8 @@ class Loaded(msgspec.Struct, frozen=True):
 
     settings: Settings
     origins: dict[str, str]
+    warnings: tuple[str, ...] = ()
+    """What was wrong and is passed over."""
 
 
 class Explained(NamedTuple):
@@ -44,18 +47,27 @@ def load_settings(
     """Decode defaults < settings file < ``environ`` < ``flags``, checked together.
 
     Flags are keyed by dotted path; None and empty lists count as not given. Raises `ConfigError`
-    with one line that names the setting, where it was written and what was expected.
+    with one line that names the setting, where it was written and what was expected; of telemetry,
+    which must not keep a service from starting, such lines are the ``warnings``.
     """
     table, origin = read_file(config_file, environ)
     in_file = list(in_table(table, (), origin))
     models = models_named(table, environ, flags)
     tree: dict[str, Any] = {"models": {name: {} for name in table.get("models", {})}}
     origins: dict[Key, str] = {}
+    warnings: list[str] = []
     for given in (*in_file, *in_environment(environ, models), *in_flags(flags)):
         branch = functools.reduce(
             lambda node, part: node.setdefault(part, {}), given.key[:-1], tree
         )
-        name, value, origin = given.key[-1], _read(given), given.origin
+        try:
+            value = _read(given)
+        except ConfigError as exc:
+            if given.key[0] not in TELEMETRY:
+                raise
+            warnings.append(f"{exc}; it is passed over")
+            continue
+        name, origin = given.key[-1], given.origin
         if given.within and name in branch:
             value = _merged(branch[name], value)
             origin = f"{origins[given.key]}, {origin}"
@@ -63,10 +75,10 @@ def load_settings(
         origins[given.key] = origin
     settings = msgspec.convert(tree, Settings)
     for path, advice in conflicts(settings):
-        raise ConfigError(f"{path} ({origins[tuple(path.split('.'))]}): {advice}")
-    return Loaded(
-        settings, {dotted(key): origins.get(key, "default") for key, _ in _every(settings)}
-    )
+        origin = origins.get(tuple(path.split(".")), "default")
+        raise ConfigError(f"{path} ({origin}): {advice}")
+    named = {dotted(key): origins.get(key, "default") for key, _ in _every(settings)}
+    return Loaded(settings, named, tuple(warnings))
 
 
 def explain(loaded: Loaded) -> list[Explained]:

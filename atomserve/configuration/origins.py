@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 from atomserve.configuration.catalogue import (
     MODEL,
-    VARIABLE_ALIASES,
     VARIABLE_PREFIX,
     Key,
     catalogue,
@@ -22,6 +21,7 @@ from atomserve.configuration.catalogue import (
     generic,
     variable,
 )
+from atomserve.configuration.linker_environment import overrides
 from atomserve.errors import ConfigError
 from atomserve.settings import MODEL_NAME
 
@@ -81,9 +81,8 @@ def in_table(table: Mapping[str, Any], above: Key, origin: str) -> Iterator[Stat
 
 def in_environment(environ: Mapping[str, str], models: set[str]) -> Iterator[Statement]:
     """Yield what the environment says, weakest first; ``models`` are the names it may mean."""
-    for name, setting in VARIABLE_ALIASES.items():
-        if name in environ:
-            yield Statement((setting,), environ[name], f"environment {name}", text=True)
+    for path, value, origin, within in overrides(environ):
+        yield Statement(tuple(path.split(".")), value, origin, text=not within, within=within)
     entries = []
     for name, value in _own_variables(environ):
         origin = f"environment {name}"

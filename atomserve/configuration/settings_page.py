@@ -25,6 +25,13 @@ given by `--config` or `ATOMSERVE_CONFIG`, or `atomserve.toml` in the current fo
   the plugin `ocr` under that name: one plugin under several names, with different settings.
 - The variables that Kubernetes sets for a service called `atomserve` (`ATOMSERVE_PORT=tcp://...`
   and the like) are not settings and are passed over.
+- linker_atom's variables are read, too. They are weaker than `ATOMSERVE_...`, so that what was
+  written for this server wins, and stronger than the file, which a deployment may not be able to
+  change. Empty ones say nothing. `META.servingHost` below is that key of the JSON object in `META`;
+  a META that is none ends the start. The control plane runs on `HOST_NODE_NAME`, or on the own
+  host, if META has no `servingHost`, but nothing registers by itself then. `META.modelIds` is left
+  to the hosted service, and `ATOM_INNER_START_PORT` has no meaning any more: no port is opened
+  but `port`.
 
 | setting | flag | environment | takes | default | meaning |
 |---|---|---|---|---|---|

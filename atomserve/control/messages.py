@@ -36,6 +36,8 @@ class Configure(msgspec.Struct, frozen=True, tag=True):
     """The supervisor's process id."""
     expected: int = 0
     """Models that workers will serve; `Offer` brings each of them."""
+    admin: tuple[int, ...] = ()
+    """File descriptors of the administration's listening sockets: of one API process alone."""
 
 
 class Drain(msgspec.Struct, frozen=True, tag=True):
@@ -43,6 +45,10 @@ class Drain(msgspec.Struct, frozen=True, tag=True):
 
     delay: float
     timeout: float
+
+
+class Unready(msgspec.Struct, frozen=True, tag=True):
+    """To an API process: answer not ready from now on; `Drain` follows."""
 
 
 class Stop(msgspec.Struct, frozen=True, tag=True):
@@ -95,6 +101,13 @@ class ModelState(msgspec.Struct, frozen=True, tag=True):
         _shorten(self, "detail")
 
 
+class RegistrationState(msgspec.Struct, frozen=True, tag=True):
+    """To an API process: whether a control plane knows of the instance, for who asks."""
+
+    state: str
+    detail: str = ""
+
+
 class Link(msgspec.Struct, frozen=True, tag=True):
     """To both ends: talk to each other over the two descriptors that come with this message.
 
@@ -140,21 +153,61 @@ class Surveyed(msgspec.Struct, frozen=True, tag=True):
     document: msgspec.Raw
 
 
+class LoadResource(msgspec.Struct, frozen=True, tag=True):
+    """To the supervisor, and from there to workers: load this beside the wrapper of ``model``.
+
+    The one descriptor that comes with it is a file of ``size`` bytes that nobody can change any
+    more. A worker answers with `ResourceDone`, the supervisor with `Told`, both with ``number``.
+    """
+
+    number: int
+    model: str
+    resource: str
+    media_type: str
+    size: int
+    descriptors: int = 1
+
+
+class UnloadResource(msgspec.Struct, frozen=True, tag=True):
+    """To the supervisor, and from there to workers, as `LoadResource`: forget it."""
+
+    number: int
+    model: str
+    resource: str
+
+
+class Told(msgspec.Struct, frozen=True, tag=True):
+    """To an API process: the answer to what its administrator asked, or the error's ``code``."""
+
+    number: int
+    document: msgspec.Raw = msgspec.Raw(b"null")
+    code: str = ""
+    detail: str = ""
+
+    def __post_init__(self) -> None:
+        _shorten(self, "detail")
+
+
 Order = (
     Configure
     | ConfigureWorker
     | Drain
+    | Unready
     | Stop
     | Offer
     | Host
     | Serve
     | ModelState
+    | RegistrationState
     | Link
     | Unlink
     | Lost
     | Retire
     | Survey
     | Surveyed
+    | LoadResource
+    | UnloadResource
+    | Told
 )
 
 
@@ -167,6 +220,8 @@ class Described(msgspec.Struct, frozen=True, tag=True):
     model: str
     signature: msgspec.Raw
     options: Options
+    resources: bool = False
+    """Whether it obeys `LoadResource`."""
 
 
 class Loaded(msgspec.Struct, frozen=True, tag=True):
@@ -182,6 +237,23 @@ class Broken(msgspec.Struct, frozen=True, tag=True):
 
     def __post_init__(self) -> None:
         _shorten(self, "detail")
+
+
+class ResourceDone(msgspec.Struct, frozen=True, tag=True):
+    """From a worker: the resource is loaded or unloaded, unless there is an error's ``code``."""
+
+    number: int
+    code: str = ""
+    detail: str = ""
+
+    def __post_init__(self) -> None:
+        _shorten(self, "detail")
+
+
+class ListResources(msgspec.Struct, frozen=True, tag=True):
+    """From an API process: which resources has each model? The answer is `Told`."""
+
+    number: int
 
 
 class Tired(msgspec.Struct, frozen=True, tag=True):
@@ -202,6 +274,15 @@ class Condemned(msgspec.Struct, frozen=True, tag=True):
     slot: int
     pid: int
     reason: str
+
+
+class AppDescribed(msgspec.Struct, frozen=True, tag=True):
+    """From an API process: what the hosted app's file said of itself when it was imported."""
+
+    prefix: str
+    """Put before its routes."""
+    meta: str
+    """The text of META, JSON that tells whom to register with; empty if there is none."""
 
 
 class Excused(msgspec.Struct, frozen=True, tag=True):
@@ -269,6 +350,14 @@ Report = (
     | Tired
     | Condemned
     | Excused
+    | AppDescribed
     | Survey
     | Surveyed
+    | LoadResource
+    | UnloadResource
+    | ResourceDone
+    | ListResources
 )
+
+Administration = LoadResource | UnloadResource | ListResources
+"""What an administrator asks, through an API process."""

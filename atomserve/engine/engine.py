@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 import anyio
 import anyio.abc
@@ -14,6 +15,21 @@ from atomserve.engine.models import Model
 from atomserve.errors import Draining, ModelNotFound, NotReady
 
 Watcher = Callable[[str, str, str], None]
+
+
+class Guest(Protocol):
+    """What is served beside the models, and counts like one of them: a hosted app."""
+
+    name: str
+
+    @property
+    def state(self) -> str: ...
+
+    @property
+    def detail(self) -> str: ...
+
+    def watch(self, watcher: Watcher) -> None:
+        """Call ``watcher`` with name, state and detail at each change."""
 
 
 class Engine:
@@ -31,6 +47,7 @@ class Engine:
         self._mailbox: Mailbox
         self.draining = False
         self.models: dict[str, Model] = {}
+        self.guests: list[Guest] = []
 
     def __repr__(self) -> str:
         return f"<Engine: {', '.join(map(repr, self.models.values()))}>"
@@ -54,6 +71,11 @@ class Engine:
         if self._tasks is not None:
             self._tasks.start_soon(model.serve, self._mailbox)
         return model
+
+    def welcome(self, guest: Guest) -> None:
+        """Count one more guest."""
+        self.guests.append(guest)
+        guest.watch(self._tell)
 
     def model(self, name: str) -> Model:
         """Return the model served as ``name``.
@@ -79,18 +101,21 @@ class Engine:
 
     @property
     def started(self) -> bool:
-        """No model is loading any more."""
-        return len(self.models) >= self._expected and all(
-            model.state != "loading" for model in self.models.values()
-        )
+        """Nothing is loading any more."""
+        loading = any(each.state == "loading" for each in self._served)
+        return len(self.models) >= self._expected and not loading
 
     @property
     def ready(self) -> bool:
         """Requests are welcome."""
-        states = [model.state == "ready" for model in self.models.values()]
-        if self.draining or len(states) < self._expected:
+        if self.draining or len(self.models) < self._expected:
             return False
+        states = [each.state == "ready" for each in self._served]
         return all(states) if self._readiness == "all" else any(states)
+
+    @property
+    def _served(self) -> list[Model | Guest]:
+        return [*self.models.values(), *self.guests]
 
     def abort(self) -> None:
         """Take no job any more; whatever is on its way fails as `Draining`."""
@@ -98,5 +123,8 @@ class Engine:
             model.close(Draining())
 
     def _changed(self, model: Model) -> None:
+        self._tell(model.name, model.state, model.detail)
+
+    def _tell(self, name: str, state: str, detail: str) -> None:
         for watcher in self._watchers:
-            watcher(model.name, model.state, model.detail)
+            watcher(name, state, detail)

@@ -19,7 +19,7 @@ from atomserve.guard.client import Client, ClientGone
 from atomserve.guard.exchange import Exchange
 from atomserve.guard.failures import as_error, bare, log_failure
 from atomserve.guard.handshakes import Handshake
-from atomserve.guard.problems import Refusal
+from atomserve.guard.problems import Refusal, problem_response
 from atomserve.settings import Limits
 from atomserve.telemetry.logs import AccessLog
 from atomserve.telemetry.requests import RequestCounts
@@ -39,7 +39,8 @@ class Guard:
     It runs while it is entered (``async with``), which it does by itself around the app's lifespan.
     ``reset`` breaks off an answer that cannot be finished, in the server's own way. ``dress`` puts
     on the answers that the guard gives itself what the app's own have on: CORS headers.
-    ``refusals`` are by path how errors are told of that come before the app has a say.
+    ``refusal`` is how errors are told of where no surface has a way of its own; ``refusals`` are
+    by path how those are that come before the app has a say.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Guard:
         trusted_proxies: Sequence[str] = (),
         reset: Reset | None = None,
         dress: Dress | None = None,
+        refusal: Refusal = problem_response,
         refusals: Mapping[str, Refusal] | None = None,
     ) -> None:
         self.app = app
@@ -63,6 +65,7 @@ class Guard:
         self._proxies = Proxies(trusted_proxies) if trusted_proxies else None
         self._reset = reset
         self._dress = dress
+        self._refusal = refusal
         self._refusals = {} if refusals is None else refusals
         self._bounds = Bounds(limits)
         self._ids = RequestIds()
@@ -149,6 +152,7 @@ class Guard:
     async def _connect(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = monotonic()
         handshake = Handshake(scope, send)
+        handshake.refusal = self._refusal
         scope["atomserve.client"] = handshake
         self.in_flight += 1
         try:
@@ -195,8 +199,9 @@ class Guard:
         exchange.plain = version[0] == "1"
         # Until its head has proved sane, a request is not believed to be framed as it says.
         exchange.closing = True
+        exchange.refusal = self._refusal
         if self._refusals:
-            exchange.refusal = self._refusals.get(scope["path"], exchange.refusal)
+            exchange.refusal = self._refusals.get(scope["path"], self._refusal)
         check_fields(headers, fields, self.limits)
         check_method(scope["method"])
         exchange.bodiless = scope["method"] in _BODILESS

@@ -14,8 +14,8 @@ import hypercorn.asyncio
 
 from atomserve.control import BACKLOG
 from atomserve.errors import ConfigError
+from atomserve.hosting.lifespan import ASGIApp
 from atomserve.server import connections
-from atomserve.server.lifespan import ASGIApp
 from atomserve.settings import Settings
 
 GRACE = 30.0

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ from typing import Any
 import anyio
 
 from atomserve.control import BACKLOG
-from atomserve.errors import ConfigError, MissingExtra
-from atomserve.server.lifespan import ASGIApp
+from atomserve.errors import MissingExtra
+from atomserve.hosting.lifespan import ASGIApp
 from atomserve.settings import Settings
 
 TESTED = ("2.7", "2.8")

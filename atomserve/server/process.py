@@ -18,9 +18,9 @@ import structlog
 from atomserve import control, exits, lifeline
 from atomserve.errors import AtomError
 from atomserve.heap import keep_freed_memory, spare_the_old
+from atomserve.hosting.lifespan import ASGIApp, Lifespan, without_lifespan
 from atomserve.server.adapters import Adapter, ignore_handshakes, serve_hypercorn
 from atomserve.server.granian_adapter import serve_granian
-from atomserve.server.lifespan import Lifespan
 from atomserve.settings import Settings
 
 LINGER = 1.0
@@ -36,8 +36,8 @@ log = structlog.get_logger("atomserve.server")
 class Orders(Protocol):
     """What the supervisor says of models, workers and surveys, obeyed by the application."""
 
-    def attach(self, report: Callable[[control.Report], None]) -> None:
-        """From now on call ``report`` with what the supervisor must know."""
+    def attach(self, report: Callable[..., None]) -> None:
+        """From now on call ``report`` with what the supervisor must know, and descriptors."""
 
     def remote(self, model: str) -> bool:
         """Say whether workers serve ``model``."""
@@ -65,6 +65,10 @@ class Application(Protocol):
 
     def abort(self) -> None:
         """Answer everything in flight with 503 ``draining``."""
+
+    @property
+    def admin(self) -> ASGIApp:
+        """What administrators are served, while the application itself is served."""
 
     @property
     def orders(self) -> Orders:
@@ -96,6 +100,7 @@ class ApiProcess:
         self._lifespan = Lifespan(app)
         self._settings = configure.settings
         self._listeners = configure.listeners
+        self._admin = configure.admin
         self._channel = channel
         self._ready = False
         self._ordered: anyio.Event = anyio.Event()
@@ -117,6 +122,8 @@ class ApiProcess:
             await self._introduced.wait()  # who came in the place of another has workers at once
             tasks.start_soon(self._serve)
             await self._serving.wait()
+            if self._admin:
+                tasks.start_soon(self._serve_admin)
             spare_the_old()
             self._channel.post(control.Serving())
             self._tell_readiness()
@@ -146,12 +153,27 @@ class ApiProcess:
         else:
             self._closed.set()
 
+    async def _serve_admin(self) -> None:
+        """Serve administrators until the drain's end; they are close by, and need no TLS."""
+        plain = msgspec.structs.replace(self._settings, certfile=None, keyfile=None)
+        adapter = ADAPTERS[plain.server]
+        served = without_lifespan(self._app.admin)
+        try:
+            await adapter(served, plain, self._admin, serving=anyio.Event(), stop=self._closing)
+        except Exception:  # as above
+            if not self._closing.is_set():
+                raise
+            log.warning("server.connection_failed", exc_info=True)
+
     async def _obey(self) -> None:
         async for order in self._channel:
             match order:
                 case control.Drain():
                     self._order = order
                     self._ordered.set()
+                case control.Unready():
+                    self._app.begin_drain()
+                    self._tell_readiness()
                 case control.Stop():
                     await self._leave(0)
                 case control.Serve():
@@ -270,9 +292,10 @@ def create_app(settings: Settings, sources: tuple[Any, ...], expected: int) -> A
     """Configure the log of this process and build the application that it serves."""
     from atomserve import app
     from atomserve.plugins import Source
-    from atomserve.telemetry import logs
+    from atomserve.telemetry import logs, skywalking
 
-    sink = logs.configure_logging(settings.log_format, settings.log_level)
+    sink = logs.configure_logging(settings.log_format, settings.log_level, kept=settings.logs)
+    skywalking.start_agent(settings.skywalking, meters=True)
     access = logs.AccessLog(sink, format=settings.log_format) if settings.access_log else None
     found = msgspec.convert(sources, tuple[Source, ...])
     return app.create(settings, found, access, expected=expected)

@@ -63,6 +63,7 @@ class ApiProcesses:
         command: Sequence[str],
         *,
         emit: Callable[[Event], None],
+        admin: Listeners | None = None,
     ) -> None:
         self.running: dict[int, Child] = {}
         """The process of each index that has one now."""
@@ -75,6 +76,7 @@ class ApiProcesses:
         """How many models workers serve."""
         self._settings = settings
         self._listeners = listeners
+        self._admin = admin
         self._command = command
         self._emit = emit
         self._ready = False
@@ -143,6 +145,11 @@ class ApiProcesses:
         self.expected -= 1
         self.post(control.Host(source))
 
+    def hide(self) -> None:
+        """Let them answer not ready, and start none any more: `drain` follows."""
+        self._stopping.set()
+        self.post(control.Unready())
+
     def drain(self, delay: float) -> None:
         """Stop in order, and kill what has not ended when everything promised has passed."""
         self._stopping.set()
@@ -185,8 +192,14 @@ class ApiProcesses:
     async def _run_child(self, index: int) -> Child:
         """Start API process ``index`` and return it when it has ended."""
         fds = tuple(sock.fileno() for sock in self._listeners.groups[index])
-        child = Child.start(self._command, fds)
-        child.post(control.Configure(self._settings, self.sources, fds, os.getpid(), self.expected))
+        admin: tuple[int, ...] = ()
+        if self._admin is not None and not index:  # whom the supervisor answers makes no difference
+            admin = tuple(sock.fileno() for sock in self._admin.groups[0])
+        child = Child.start(self._command, fds + admin)
+        parent = os.getpid()
+        child.post(
+            control.Configure(self._settings, self.sources, fds, parent, self.expected, admin)
+        )
         self.running[index] = child
         self._emit(Started(index, child.pid))
         self._owner.introduce(child)
@@ -222,6 +235,7 @@ class ApiProcesses:
         if ready != self._ready:
             self._ready = ready
             self._emit(Ready() if ready else NotReady())
+            self._owner.become_ready(ready)
 
     async def _ask_again(self, index: int, child: Child) -> None:
         facts = {"index": index, "pid": child.pid}
@@ -254,6 +268,9 @@ class Owner(Protocol):
 
     def hear(self, child: Child, message: control.Report) -> None:
         """Take a message that is about the whole instance."""
+
+    def become_ready(self, ready: bool) -> None:
+        """Take it that all of them want traffic from now on, or not."""
 
     def give_up(self, reason: str) -> None:
         """End the instance: an API process dies too often."""

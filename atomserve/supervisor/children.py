@@ -147,6 +147,10 @@ class Child:
             log.error("server.deaf", pid=self.pid, error=str(exc))
             self.kill()
 
+    def descriptors(self, count: int) -> Sequence[int]:
+        """Return the descriptors that came with what was just heard; raises as the channel's."""
+        return self._channel.descriptors(count)
+
     async def attend(self, hear: Callable[[control.Report], None]) -> None:
         """Carry messages both ways until it has ended, and leave nothing of it behind."""
         try:

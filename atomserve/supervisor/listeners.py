@@ -13,6 +13,8 @@ from atomserve.errors import ConfigError
 
 SOCKET_MODE = 0o660
 """Who may connect to a unix socket: its user and group."""
+ADMIN_MODE = 0o600
+"""Who may connect to the administration's: its user."""
 
 _ABSENT = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
@@ -72,13 +74,13 @@ def listen(host: str, port: int, *, processes: int) -> Listeners:
     return Listeners(groups, places)
 
 
-def listen_unix(path: str, *, processes: int) -> Listeners:
+def listen_unix(path: str, *, processes: int, mode: int = SOCKET_MODE) -> Listeners:
     """Bind a unix socket that all processes share; one that nobody listens on is replaced."""
     _remove_stale(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.bind(path)
-        os.chmod(path, SOCKET_MODE)  # nobody can connect before it listens
+        os.chmod(path, mode)  # nobody can connect before it listens
         sock.listen(BACKLOG)
     except OSError as exc:
         sock.close()
@@ -86,6 +88,23 @@ def listen_unix(path: str, *, processes: int) -> Listeners:
             raise AddressBusy(f"unix:{path} is in use") from exc
         raise ConfigError(f"uds: cannot listen on {path}: {exc.strerror or exc}") from exc
     return Listeners([[sock] for _ in range(processes)], [f"unix:{path}"], path)
+
+
+def listen_for_admin(address: str) -> Listeners:
+    """Bind ``unix:PATH``, which only this user may use, or ``HOST:PORT``, for one API process.
+
+    Raises as `listen` does.
+    """
+    kind, _, path = address.partition("unix:")
+    try:
+        if not kind:
+            return listen_unix(path, processes=1, mode=ADMIN_MODE)
+        host, _, port = address.rpartition(":")
+        return listen(host.strip("[]"), int(port), processes=1)
+    except OverflowError as exc:
+        raise ConfigError(f"admin: {address}: {exc}") from exc
+    except ConfigError as exc:
+        raise ConfigError(f"admin: {exc}") from exc
 
 
 def _addresses(host: str, port: int) -> list[tuple[int, str]]:

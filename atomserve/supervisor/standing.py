@@ -12,10 +12,23 @@ from atomserve.supervisor.children import Child
 from atomserve.supervisor.events import Event, ModelChanged
 
 
+class Dialect(msgspec.Struct):
+    """What is read here of a dialect that a model speaks beside our own."""
+
+    path: str = ""
+
+
 class Served(msgspec.Struct):
     """What is read here of a signature."""
 
     takes: str = "call"
+    dialects: dict[str, Dialect] = {}
+
+
+def paths_of(signature: msgspec.Raw) -> list[str]:
+    """Return the paths that a model wants beside those that its name makes."""
+    served = msgspec.json.decode(signature, type=Served)
+    return [dialect.path for dialect in served.dialects.values() if dialect.path]
 
 
 class Standing:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import anyio
@@ -21,6 +21,7 @@ from atomserve.telemetry.instance import (
     ApiDocument,
     ApiReport,
     ModelReport,
+    RegistrationReport,
     Report,
     SupervisorReport,
     WorkerReport,
@@ -44,8 +45,14 @@ class Surveys:
     What API processes have counted is kept beyond their end: sums over them must not fall.
     """
 
-    def __init__(self, apis: ApiProcesses, groups: Sequence[WorkerGroup]) -> None:
+    def __init__(
+        self,
+        apis: ApiProcesses,
+        groups: Sequence[WorkerGroup],
+        registration: Callable[[], RegistrationReport | None] = lambda: None,
+    ) -> None:
         self._apis = apis
+        self._registration = registration
         self._groups = groups
         self._began = time.monotonic()
         self._asking: list[tuple[Child, int]] = []
@@ -132,6 +139,7 @@ class Surveys:
             },
             departed=self._departed,
             partial=partial,
+            registration=self._registration(),
         )
 
 

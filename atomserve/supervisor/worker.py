@@ -13,6 +13,7 @@ import structlog
 from atomserve import control
 from atomserve.settings import Settings
 from atomserve.supervisor.children import HASTE, Child, Reprieve
+from atomserve.supervisor.holdings import Holdings
 from atomserve.supervisor.output import Output
 
 LAST_WORDS = 0.5
@@ -39,6 +40,7 @@ class Worker:
         self.deal = seat.deal
         self.slot = seat.index
         self.model = ""
+        self.holdings = Holdings(child)
         self.state: Literal["starting", "loading", "ready", "retiring", "ended"] = "starting"
         self.dismissed = False
         """Whether its end was ordered, and is no reason to give the model up."""
@@ -106,6 +108,12 @@ class Worker:
         """Which one it is, for the log."""
         return {"model": self.model, "slot": self.slot, "pid": self.pid}
 
+    def begin(self) -> None:
+        """Let it serve, unless it has ended."""
+        if self.state != "ended":
+            self.state = "ready"
+        self.settled.set()
+
     async def attend(self, hear: Callable[[control.Report], None]) -> None:
         """Listen to it, and log what its plugin writes, until it has ended."""
         output = Output(self.child.outputs, self._whose)
@@ -116,6 +124,7 @@ class Worker:
         output.finish()
         self.child.close_outputs()
         self.state = "ended"
+        self.holdings.close()
 
     async def settle(self, startup_timeout: float) -> None:
         """Return when it has loaded or ended; what takes too long is killed."""

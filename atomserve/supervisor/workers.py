@@ -22,9 +22,10 @@ from atomserve.supervisor.children import HASTE, Child
 from atomserve.supervisor.events import Event, WorkerEnded, WorkerStarted
 from atomserve.supervisor.pairs import link
 from atomserve.supervisor.recycling import Recycling
+from atomserve.supervisor.resources import Resources
 from atomserve.supervisor.restarts import Restarts
 from atomserve.supervisor.spares import Spare
-from atomserve.supervisor.standing import Standing
+from atomserve.supervisor.standing import Standing, paths_of
 from atomserve.supervisor.worker import Inherited, Seat, Worker
 
 EXCUSES = "30/60s"
@@ -40,8 +41,8 @@ log = structlog.get_logger("atomserve.supervisor")
 class Owner(Protocol):
     """What a `WorkerGroup` asks of whoever runs it."""
 
-    def claim(self, model: str, source: Source) -> bool:
-        """Take the name ``model``; False if it is refused, which ends the instance."""
+    def claim(self, model: str, source: Source, paths: Sequence[str]) -> bool:
+        """Take the name ``model`` and ``paths``; False if refused, which ends the instance."""
 
     def fail(self, message: str, exit_code: int) -> None:
         """End the instance at once."""
@@ -68,6 +69,8 @@ class WorkerGroup:
         """All that run: starting, serving, spare and retiring."""
         self.restarts: Counter[str] = Counter()
         """Workers that were replaced, by the cause."""
+        self.resources = Resources(settings.resources, self.seats, self.workers)
+        self.takes_resources = False
         self._settings = settings
         self._start_worker = partial(Worker.start, command, settings, source, inherited=inherited)
         self._apis = apis
@@ -224,10 +227,14 @@ class WorkerGroup:
         match message:
             case control.Described():
                 self._describe(worker, message)
-            case control.Loaded(seconds):
-                worker.state = "ready"
-                worker.settled.set()
+            case control.Loaded(seconds) if self.takes_resources:
                 log.info("worker.loaded", **worker.facts, seconds=round(seconds, 3))
+                self._tasks.start_soon(self._replay, worker)
+            case control.Loaded(seconds):
+                worker.begin()
+                log.info("worker.loaded", **worker.facts, seconds=round(seconds, 3))
+            case control.ResourceDone():
+                worker.holdings.hear(message)
             case control.Broken(detail):
                 worker.cause, worker.detail = "broken", detail
             case control.Fatal(text, exit_code) if not self._begun:
@@ -250,13 +257,21 @@ class WorkerGroup:
         worker.state = "loading"
         worker.startup.deadline = worker.began + message.options.startup_timeout
         self._options = message.options
+        self.takes_resources = message.resources
         self.standing.offer(control.Offer(message.model, message.signature, message.options))
         self._tell_state()
+
+    async def _replay(self, worker: Worker) -> None:
+        """Let a worker serve that has loaded, once it has the model's resources, too."""
+        why = await self.resources.replay(worker)
+        if why and not worker.child.ended.is_set():
+            worker.cause, worker.detail = "broken", why
+            worker.child.kill()
 
     def _begin(self, message: control.Described) -> bool:
         """Decide at the first description where the wrapper runs, and how often."""
         options = message.options
-        if not self._owner.claim(message.model, self.source):
+        if not self._owner.claim(message.model, self.source, paths_of(message.signature)):
             return False
         if options.executor == "thread":
             self.stop()

@@ -13,6 +13,7 @@ from starlette.routing import Route
 from atomserve.errors import ModelNotFound, problem
 
 READY = "ready"
+REGISTERED = "registered"
 
 
 class Checks(Protocol):
@@ -30,8 +31,15 @@ class Checks(Protocol):
     def draining(self) -> bool:
         """Whether the server is shutting down."""
 
+    @property
+    def registration(self) -> tuple[str, str] | None:
+        """State and detail of the registration at a control plane; it never decides readiness."""
+
     def states(self) -> Mapping[str, tuple[str, str]]:
         """Return state and detail (one line, fit to be shown to anyone) of each model."""
+
+    def apps(self) -> Mapping[str, tuple[str, str]]:
+        """Return state and detail of each hosted app."""
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -40,25 +48,33 @@ class Health(msgspec.Struct, frozen=True):
     ok: bool
     detail: str
     models: Mapping[str, tuple[str, str]]
+    apps: Mapping[str, tuple[str, str]] = {}
+    registration: tuple[str, str] | None = None
 
     def text(self, name: str, *, verbose: bool) -> str:
         """Write a line for people, after one for each model if ``verbose``."""
         if not verbose:
             return "ok\n" if self.ok else f"not ok: {self.detail}\n"
         lines = [
-            f"[{_sign(state)}] model {model}: {state}" + (f" ({detail})" if detail else "")
-            for model, (state, detail) in self.models.items()
+            _line(f"{kind} {served}", state, detail, good=READY)
+            for kind, states in (("model", self.models), ("app", self.apps))
+            for served, (state, detail) in states.items()
         ]
+        if self.registration is not None:
+            lines.append(_line("registration", *self.registration, good=REGISTERED))
         verdict = "passed" if self.ok else f"failed: {self.detail}"
         return "\n".join([*lines, f"{name} check {verdict}", ""])
 
     def data(self) -> dict[str, Any]:
         """Return the form that programs read."""
-        models = {
-            model: {"state": state, "detail": detail}
-            for model, (state, detail) in self.models.items()
-        }
-        return {"ok": self.ok, "detail": self.detail, "models": models}
+        found: dict[str, Any] = {"ok": self.ok, "detail": self.detail}
+        found["models"] = _listed(self.models)
+        if self.apps:
+            found["apps"] = _listed(self.apps)
+        if self.registration is not None:
+            state, detail = self.registration
+            found["registration"] = {"state": state, "detail": detail}
+        return found
 
 
 def routes(checks: Checks) -> list[Route]:
@@ -68,24 +84,27 @@ def routes(checks: Checks) -> list[Route]:
     """
 
     def live(request: Request) -> Health:
-        return Health(True, "", checks.states())
+        return Health(True, "", checks.states(), checks.apps())
 
     def started(request: Request) -> Health:
         detail = "" if checks.started else "starting"
-        return Health(checks.started, detail, checks.states())
+        return Health(checks.started, detail, checks.states(), checks.apps())
 
     def ready(request: Request) -> Health:
-        states = checks.states()
+        states, apps = checks.states(), checks.apps()
         ok = checks.ready and not checks.draining
-        return Health(ok, "" if ok else _reason(checks, states), states)
+        reason = "" if ok else _reason(checks, {**states, **apps})
+        return Health(ok, reason, states, apps, checks.registration)
 
     def ready_model(request: Request) -> Health | None:
-        model = request.path_params["check"]
-        state = checks.states().get(model)
-        if state is None:
+        name = request.path_params["check"]
+        models = {found: state for found, state in checks.states().items() if found == name}
+        apps = {found: state for found, state in checks.apps().items() if found == name}
+        if not (models or apps):
             return None
-        ok = state[0] == READY and not checks.draining
-        return Health(ok, "" if ok else _reason(checks, {model: state}), {model: state})
+        state, _ = {**models, **apps}[name]
+        ok = state == READY and not checks.draining
+        return Health(ok, "" if ok else _reason(checks, {**models, **apps}), models, apps)
 
     return [
         Route("/livez", _probe("livez", live)),
@@ -127,8 +146,13 @@ def _reason(checks: Checks, states: Mapping[str, tuple[str, str]]) -> str:
     return ", ".join(waiting) or ("not ready" if checks.started else "starting")
 
 
-def _sign(state: str) -> str:
-    return "+" if state == READY else "-"
+def _listed(states: Mapping[str, tuple[str, str]]) -> dict[str, dict[str, str]]:
+    return {name: {"state": state, "detail": detail} for name, (state, detail) in states.items()}
+
+
+def _line(what: str, state: str, detail: str, *, good: str) -> str:
+    sign = "+" if state == good else "-"
+    return f"[{sign}] {what}: {state}" + (f" ({detail})" if detail else "")
 
 
 def _wants_json(request: Request) -> bool:

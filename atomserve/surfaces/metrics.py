@@ -26,6 +26,7 @@ from atomserve.telemetry.counters import (
     Snapshot,
 )
 from atomserve.telemetry.exposition import CONTENT_TYPES, OPENMETRICS, TEXT, write
+from atomserve.telemetry.instance import RegistrationReport
 from atomserve.telemetry.logs import AccessLog
 from atomserve.telemetry.status import ModelStatus, Status
 from atomserve.telemetry.vitals import Vitals, vitals
@@ -37,6 +38,8 @@ CAUSES = (
 )
 """Why a worker is replaced."""
 WAITS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+REGISTRATION_STATES = ("waiting", "registered", "lost", "withdrawn")
 
 Rows = list[tuple[Labels, float]]
 
@@ -157,7 +160,31 @@ def families(status: Status) -> Iterator[Snapshot]:
             if api.restarts is not None
         ],
     )
+    yield from _registration(status.registration)
     yield from _processes(status)
+
+
+def _registration(report: RegistrationReport | None) -> Iterator[Snapshot]:
+    if report is None:
+        return
+    yield _family(
+        "atomserve_registration_state",
+        "gauge",
+        "1: how far a control plane knows of the instance.",
+        ("registrar", "state"),
+        [((report.registrar, state), report.state == state) for state in REGISTRATION_STATES],
+    )
+    yield _family(
+        "atomserve_registration_calls_total",
+        "counter",
+        "Calls to the control plane.",
+        ("registrar", "call", "outcome"),
+        [
+            ((report.registrar, call, outcome), count)
+            for call, outcomes in report.calls.items()
+            for outcome, count in outcomes.items()
+        ],
+    )
 
 
 def _restarts(name: str, model: ModelStatus) -> Rows:

@@ -40,8 +40,11 @@ It closes with 1000 (end), 1008 (policy), 1009 (too big), 1011 (failed), 1012 (r
 """
 
 
-def document(models: Models, *, prefix: str = "", title: str, version: str) -> Object:
+def document(
+    models: Models, *, prefix: str = "", title: str, version: str, description: str = ""
+) -> Object:
     """Describe ``models``, served under ``prefix``, and the routes that every server has."""
+    about = f"{description}\n\n{DESCRIPTION}" if description else DESCRIPTION
     paths: Object = {}
     schemas = common.schemas()
     for name, signature in models.items():
@@ -55,7 +58,7 @@ def document(models: Models, *, prefix: str = "", title: str, version: str) -> O
             paths[f"{own}/predict"] = {"post": _predict(name, signature, forms, f"{own}/predict")}
     return {
         "openapi": "3.1.1",
-        "info": {"title": title, "version": version, "description": DESCRIPTION},
+        "info": {"title": title, "version": version, "description": about},
         # Relative to this document, so that it holds behind a proxy that cuts off a path.
         "servers": [{"url": "../" * prefix.count("/") or "./", "description": "This server"}],
         "tags": [_tag(name, signature) for name, signature in models.items()]
@@ -71,10 +74,12 @@ def routes(
     prefix: str = "",
     title: str = "atomserve",
     version: str = "",
+    description: str = "",
+    edit: Callable[[Object], Object] = lambda document: document,
 ) -> list[Route]:
     """Serve the document of what ``models`` returns, encoded anew only when that changes.
 
-    ``version`` is the server's own unless given.
+    ``version`` is the server's own unless given. ``edit`` returns the document as it is served.
     """
     version = version or common.own_version()
     known: Object = {}
@@ -84,8 +89,10 @@ def routes(
         nonlocal known, body
         current = dict(models())
         if not body or current != known:
-            found = document(current, prefix=prefix, title=title, version=version)
-            known, body = current, msgspec.json.encode(found)
+            found = document(
+                current, prefix=prefix, title=title, version=version, description=description
+            )
+            known, body = current, msgspec.json.encode(edit(found))
         return Response(body, media_type="application/json", headers={"Cache-Control": "no-cache"})
 
     return [Route(f"{prefix}/openapi.json", openapi, name="openapi")]

@@ -6,13 +6,22 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
-from atomserve.errors import Abandoned, AtomError, ConfigError, PluginError, all_errors, problem
+from atomserve.errors import (
+    Abandoned,
+    AdminError,
+    AtomError,
+    ConfigError,
+    PluginError,
+    all_errors,
+    problem,
+)
 from atomserve.surfaces.openapi_schemas import COMPONENTS
 from atomserve.telemetry.exposition import CONTENT_TYPES
 
 Object = dict[str, Any]
 
-UNSENT = (Abandoned, ConfigError, PluginError)
+UNSENT = (Abandoned, ConfigError, PluginError, AdminError)
+"""What nobody is told who asks a model."""
 ANYWHERE = (400, 405, 408, 413, 431, 500, 503)
 """What the guard before every route may answer."""
 
@@ -241,7 +250,7 @@ def _failure(status: int) -> Object:
 
 
 def _sent() -> list[type[AtomError]]:
-    return [error for error in all_errors().values() if error not in UNSENT]
+    return [error for error in all_errors().values() if not issubclass(error, UNSENT)]
 
 
 def own_version() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 from starlette.requests import Request
@@ -22,12 +22,13 @@ from atomserve.telemetry.instance import (
     ApiReport,
     Instance,
     ModelReport,
+    OwnApp,
     OwnModel,
     OwnSlot,
     Report,
     WorkerReport,
 )
-from atomserve.telemetry.status import ApiStatus, ModelStatus, Queue, SlotStatus, Status
+from atomserve.telemetry.status import ApiStatus, AppStatus, ModelStatus, Queue, SlotStatus, Status
 from atomserve.telemetry.vitals import resident
 
 
@@ -39,6 +40,8 @@ class Whole:
 
     def __init__(self, engine: Engine, registry: Registry, in_flight: Callable[[], int]) -> None:
         self.instance: Instance | None = None
+        self.registration: tuple[str, str] | None = None
+        """State and detail, if a control plane is told of the instance."""
         self._engine = engine
         self._registry = registry
         self._in_flight = in_flight
@@ -46,7 +49,8 @@ class Whole:
     def own(self) -> ApiDocument:
         """Return what this process knows of itself."""
         models = {name: _own_model(model) for name, model in self._engine.models.items()}
-        return ApiDocument(self._registry.snapshot(), models, self._in_flight())
+        apps = {guest.name: OwnApp(guest.state, guest.detail) for guest in self._engine.guests}
+        return ApiDocument(self._registry.snapshot(), models, self._in_flight(), apps)
 
     async def look(self, patience: float = PATIENCE) -> tuple[Status, list[Snapshot]]:
         """Return how all is, and what all have counted; of who is silent, what was last heard."""
@@ -63,6 +67,8 @@ class Whole:
             supervisor=None if report is None else report.instance,
             api_processes=[_api(api, alone=report is None) for api in apis],
             models=_models(apis, {} if report is None else report.models),
+            apps=_apps(documents),
+            registration=None if report is None else report.registration,
         )
         departed = [] if report is None else report.departed
         return status, merge([departed, *(document.families for document in documents)])
@@ -109,8 +115,13 @@ def missing(model: Model) -> list[int]:
 class Checks:
     """What the health probes read: at hand in this process, without asking anybody."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, whole: Whole) -> None:
         self._engine = engine
+        self._whole = whole
+
+    @property
+    def registration(self) -> tuple[str, str] | None:
+        return self._whole.registration
 
     @property
     def started(self) -> bool:
@@ -132,6 +143,10 @@ class Checks:
                 text = ", ".join(f"slot {index} is restarting" for index in lost)
                 states[name] = (state, f"{detail}; {text}" if detail else text)
         return states
+
+    def apps(self) -> Mapping[str, tuple[str, str]]:
+        """Return the state of the hosted app, if there is one."""
+        return {guest.name: (guest.state, guest.detail) for guest in self._engine.guests}
 
 
 def _apis(report: Report | None, own: ApiDocument, *, ready: bool) -> list[ApiReport]:
@@ -229,6 +244,20 @@ def _linked(slot: OwnSlot) -> SlotStatus:
 
 def _hosted(api: ApiReport, slot: OwnSlot) -> SlotStatus:
     return SlotStatus(slot.slot, api.pid, "ready", busy=slot.busy, rss=api.rss)
+
+
+def _apps(documents: Iterable[ApiDocument]) -> dict[str, AppStatus]:
+    seen: dict[str, list[OwnApp]] = {}
+    for document in documents:
+        for name, app in document.apps.items():
+            seen.setdefault(name, []).append(app)
+    return {name: _app(found) for name, found in sorted(seen.items())}
+
+
+def _app(found: list[OwnApp]) -> AppStatus:
+    ready = [app for app in found if app.state == "ready"]
+    shown = next((app for app in found if app.state != "ready"), found[0])
+    return AppStatus(shown.state, shown.detail, len(ready))
 
 
 def routes(whole: Whole, prefix: str) -> list[Route]:

@@ -42,12 +42,20 @@ class OwnModel(msgspec.Struct, frozen=True):
     """Bytes of request bodies in shared memory."""
 
 
+class OwnApp(msgspec.Struct, frozen=True):
+    """A hosted app in one API process."""
+
+    state: str
+    detail: str
+
+
 class ApiDocument(msgspec.Struct, frozen=True):
     """What an API process answers to a survey."""
 
     families: list[Snapshot]
     models: dict[str, OwnModel]
     in_flight: int
+    apps: dict[str, OwnApp] = {}
 
 
 class WorkerDocument(msgspec.Struct, frozen=True):
@@ -98,6 +106,19 @@ class SupervisorReport(msgspec.Struct, frozen=True):
     rss: int | None
 
 
+class RegistrationReport(msgspec.Struct, frozen=True):
+    """How far a control plane knows of the instance; ``detail`` is why its last call failed."""
+
+    registrar: str
+    state: str
+    detail: str
+    instance: str
+    url: str
+    epoch: int
+    calls: dict[str, dict[str, int]] = {}
+    """How many of each kind were ``ok`` and ``failed``."""
+
+
 class Report(msgspec.Struct, frozen=True):
     """The supervisor's answer: who runs, and what each of them said when it was asked.
 
@@ -110,6 +131,7 @@ class Report(msgspec.Struct, frozen=True):
     departed: list[Snapshot] = []
     partial: bool = False
     """Somebody did not answer in time, and what is told of it is older, or missing."""
+    registration: RegistrationReport | None = None
 
 
 class Instance:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 import threading
@@ -14,6 +15,8 @@ from typing import Any, Literal, TextIO
 import msgspec
 import structlog
 
+from atomserve.telemetry.file_writer import FileWriter, Kept
+from atomserve.telemetry.secrets import MASK, hide_values_of, is_secret, masked, without_secrets
 from atomserve.telemetry.sink import Sink
 
 Format = Literal["json", "console"]
@@ -190,17 +193,24 @@ def _bounded(value: Any) -> Any:
     return _bounded_item(value)
 
 
+def _said(name: str, value: Any) -> Any:
+    """Return ``value`` bounded; one with the name of a secret is masked, unless it is a number."""
+    if is_secret(name) and not isinstance(value, int | float | None):
+        return MASK
+    return _bounded(value)
+
+
 def _bounded_item(value: Any) -> str | int | float | None:
     if value is None or value is True or value is False:
         return value
     try:
         if isinstance(value, str):
-            return clean(str(value))
+            return masked(clean(str(value)))
         if isinstance(value, float):
             return float(value)
-        if isinstance(value, int) and value.bit_length() < 64:
-            return int(value)
-        return clean(hex(value) if isinstance(value, int) else repr(value))
+        if isinstance(value, int):
+            return int(value) if value.bit_length() < 64 else clean(hex(value))
+        return masked(clean(repr(without_secrets(value))))
     except Exception:  # noqa: BLE001 - a stranger's __repr__ must not end whoever logs
         return f"<{type(value).__name__}>"
 
@@ -210,11 +220,11 @@ def _bound(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[s
     bounded: dict[str, Any] = {
         "timestamp": event.pop("timestamp"),
         "level": event.pop("level"),
-        "event": clean(str(event.pop("event", ""))),
+        "event": masked(clean(str(event.pop("event", "")))),
     }
-    bounded.update((clean(str(name)), _bounded(value)) for name, value in event.items())
+    bounded.update((clean(str(name)), _said(str(name), value)) for name, value in event.items())
     if trace:
-        bounded["exception"] = clean(str(trace)[-_MOST_TRACE:], keep="\n\t")
+        bounded["exception"] = masked(clean(str(trace)[-_MOST_TRACE:], keep="\n\t"))
     return bounded
 
 
@@ -239,6 +249,15 @@ class _Lines:
 class _Bridge(logging.Handler):
     """Carries what libraries say through the standard library's logging into structlog."""
 
+    def __init__(self, files: FileWriter | None) -> None:
+        super().__init__()
+        self._files = files
+
+    def flush(self) -> None:
+        """Wait a moment for the log files; `logging.shutdown` calls this when the process ends."""
+        if self._files is not None:
+            self._files.flush()
+
     def emit(self, record: logging.LogRecord) -> None:
         try:
             said = record.getMessage()
@@ -254,20 +273,24 @@ def configure_logging(
     level: Level = "info",
     *,
     stream: TextIO | None = None,
+    kept: Kept | None = None,
 ) -> Sink:
     """Send structlog's and the standard library's records to ``stream`` (stderr), line by line.
 
-    Returns the sink, for the access log to share.
+    They go to the files that ``kept`` describes, too. Returns the sink, for the access log.
     """
     target = stream or sys.stderr
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    sink = Sink(target.fileno())
+    hide_values_of(os.environ)
+    files = FileWriter.of(kept) if kept is not None else None
+    sink = Sink(target.fileno(), also=files.write if files else None)
     number = logging.getLevelNamesMapping()[level.upper()]
     renderer: Any = _as_json
     if format == "console":
         renderer = structlog.dev.ConsoleRenderer(
-            colors=target.isatty(), exception_formatter=structlog.dev.plain_traceback
+            colors=target.isatty() and files is None,
+            exception_formatter=structlog.dev.plain_traceback,
         )
     structlog.configure(
         processors=[
@@ -285,6 +308,6 @@ def configure_logging(
     root = logging.getLogger()
     for handler in [h for h in root.handlers if isinstance(h, _Bridge)]:
         root.removeHandler(handler)
-    root.addHandler(_Bridge())
+    root.addHandler(_Bridge(files))
     root.setLevel(number)
     return sink

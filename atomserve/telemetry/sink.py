@@ -1,4 +1,4 @@
-"""One file descriptor for lines, shared by all who log, which never blocks on a pipe nor raises."""
+"""One descriptor for the lines of all who log, which never blocks on a pipe nor raises."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import os
 import select
 import stat
 import threading
+from collections.abc import Callable
 
 
 class Sink:
-    """Where lines go. A pipe is not waited for: what does not fit is written with what follows."""
+    """Where lines go. A pipe is not waited for: what does not fit is written with what follows.
 
-    def __init__(self, fd: int) -> None:
+    ``also`` gets all lines, too, each once; it must neither wait nor raise.
+    """
+
+    def __init__(self, fd: int, also: Callable[[bytes], None] | None = None) -> None:
+        self._also = also
         self._pipe = stat.S_ISFIFO(os.fstat(fd).st_mode)
         # Another open file description, since O_NONBLOCK would hold for whoever shares the pipe.
         self._own = _reopen(fd) if self._pipe else None
@@ -34,18 +39,24 @@ class Sink:
             if self._rest:
                 return False
             self._push(lines)
-            return True
+        self._tell(lines)
+        return True
 
     def line(self, text: bytes) -> None:
         """Write one line, or count it as lost."""
         if not self.write(text + b"\n"):
             self.lost += 1
+            self._tell(text + b"\n")
 
     def close(self) -> None:
         """Close what this sink opened itself."""
         if self._own is not None:
             os.close(self._own)
             self._own = None
+
+    def _tell(self, lines: bytes) -> None:
+        if self._also is not None and lines:
+            self._also(lines)
 
     def _push(self, data: bytes) -> None:
         try:

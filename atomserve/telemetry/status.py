@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from atomserve.telemetry.instance import SupervisorReport
+from atomserve.telemetry.instance import RegistrationReport, SupervisorReport
 
 
 class Queue(msgspec.Struct, frozen=True):
@@ -47,6 +47,15 @@ class ModelStatus(msgspec.Struct, frozen=True):
     """Bytes of large request bodies in shared memory."""
 
 
+class AppStatus(msgspec.Struct, frozen=True):
+    """A hosted app in all API processes: ready where it is ready in all of them."""
+
+    state: str
+    detail: str
+    ready: int
+    """API processes that it is ready in."""
+
+
 class ApiStatus(msgspec.Struct, frozen=True):
     """One API process; a lone one has no index."""
 
@@ -66,3 +75,6 @@ class Status(msgspec.Struct, frozen=True):
     supervisor: SupervisorReport | None
     api_processes: list[ApiStatus]
     models: dict[str, ModelStatus]
+    apps: dict[str, AppStatus] = {}
+    registration: RegistrationReport | None = None
+    """None: no control plane is told of the instance."""

@@ -14,16 +14,21 @@ from atomserve.codecs.athena.requests import decode_request
 from atomserve.codecs.athena.service import Said, Service, read_ask, read_said
 from atomserve.codecs.codec import Codec
 from atomserve.compat.aiges.configuration import text_of
-from atomserve.compat.aiges.contract import PARAMETER, PAYLOAD, STATUS, Described, Native
+from atomserve.compat.aiges.contract import (
+    PARAMETER,
+    PATCH,
+    PAYLOAD,
+    STATUS,
+    Described,
+    Native,
+)
 from atomserve.compat.aiges.parameters import Parameters
 from atomserve.compat.aiges.shim.aiges.dto import DataListCls, DataListNode
 from atomserve.engine.jobs import Payload
 from atomserve.errors import Invalid
+from atomserve.media.sources import Sources
 from atomserve.surfaces.athena.signing import Signed, check_app, check_digest
 from atomserve.surfaces.athena.talks import UNTOLD
-
-PATCH = "res_id"
-"""The header that names a personal resource."""
 
 
 class Asked:
@@ -52,8 +57,14 @@ def data_list(nodes: Iterable[Node]) -> DataListCls:
 class Reader:
     """Reads what one wrapper is asked, whatever surface it comes from."""
 
-    def __init__(self, described: Described, service: Service, parameters: Parameters) -> None:
-        self._codec = Codec(described.contract)
+    def __init__(
+        self,
+        described: Described,
+        service: Service,
+        parameters: Parameters,
+        sources: Sources | None = None,
+    ) -> None:
+        self._codec = Codec(described.contract, sources)
         self._inputs = {each.name: each for each in described.inputs}
         self._service = service
         self._parameters = parameters
@@ -100,7 +111,9 @@ class Reader:
         told = values.pop(STATUS, None) if STATUS not in self._inputs else None
         if told is not None and told not in range(4):
             raise Invalid("$.status: expected 0, 1, 2 or 3")
-        request = OnceRequest({}, {}, [], {}, told)
+        patch = values.pop(PATCH, None) if PATCH not in self._inputs else None
+        header = {} if patch is None else {PATCH: str(patch)}
+        request = OnceRequest(header, {}, [], {}, told)
         place = status if told is None else told
         request.nodes += _open_nodes(values.pop(PAYLOAD, {}) if not self._inputs else {}, place)
         parameters = values.pop(PARAMETER, {}) if not self._inputs else {}

@@ -33,7 +33,8 @@ ENGINE_CODES = {
 }
 """What clients see when a method reports a code other than 0; the code itself is in the message."""
 
-_NO_PATCH = (None, "", "0")
+NO_PATCH = (None, "", "0")
+"""What stands for no personal resource."""
 _OPTIONAL = ("init", "fini", "destroy")
 
 
@@ -167,7 +168,7 @@ class Bound:
             raise PluginError(f"the wrapper has no {attribute_of(method, self.generation)}")
         values = _EVERYTHING | more
         values["sid"], values["tag"] = _either(values["sid"], values["tag"])
-        if values["patch"] in _NO_PATCH:
+        if values["patch"] in NO_PATCH:
             values["patch"] = 0
         values["patches"] = [values["patch"]] if values["patch"] else []
         values["count"] = len(values["patches"])

@@ -52,6 +52,13 @@ _IGNORED_KEYS = {
 }
 
 
+_INSTEAD = {
+    "fc.ttl": "ws.readTimeout and ws.sessionTimeout end sessions",
+    "aiges.wrapperDelayDetectPeriod": "timeout and grace of the model find a copy that hangs",
+}
+"""What people expect something of that nothing here does by that name."""
+
+
 class AigesConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The part of an ``aiges.toml`` that atomserve follows; None is "not said"."""
 
@@ -59,8 +66,6 @@ class AigesConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What `wrapperInit` gets: every value is text."""
     licences: int | None = None
     """``fc.max``: how many sessions at once."""
-    session_ttl: float | None = None
-    """``fc.ttl``, seconds."""
     stream: bool = False
     """``aiges.sessMode``."""
     asynchronous: bool | None = None
@@ -68,13 +73,13 @@ class AigesConfig(msgspec.Struct, frozen=True, kw_only=True):
     sub: str = "ase"
     header_pass: tuple[str, ...] = ()
     """Names in a request's header that are parameters, too."""
-    stuck_after: float | None = None
-    """``aiges.wrapperDelayDetectPeriod``, seconds."""
     read_timeout: float | None = None
     session_timeout: float | None = None
     listen: str = ""
     unknown: tuple[str, ...] = ()
     """Keys that nothing here knows, to be warned of."""
+    idle: Mapping[str, str] = {}
+    """Keys that are known and change nothing, with what to set instead; to be warned of."""
 
 
 def read_config(path: Path) -> AigesConfig:
@@ -104,16 +109,15 @@ def parse_config(document: Mapping[str, Any]) -> AigesConfig:
     return AigesConfig(
         wrapper=wrapper,
         licences=_optional(limits, "max", int),
-        session_ttl=_optional(limits, "ttl", lambda value: float(value) / 1000),
         stream=_truth(aiges.get("sessMode")) or False,
         asynchronous=_truth(aiges.get("asyncMode")),
         sub=str(aiges.get("sub", "ase")),
         header_pass=tuple(name for name in str(aiges.get("headerPass", "")).split(";") if name),
-        stuck_after=_optional(aiges, "wrapperDelayDetectPeriod", float),
         read_timeout=_optional(sockets, "readTimeout", float),
         session_timeout=_optional(sockets, "sessionTimeout", float),
         listen=wrapper.get("http_listen") or str(service.get("http_listen", "")),
         unknown=tuple(_unknown(document)),
+        idle={key: told for key, told in _INSTEAD.items() if key in _keys(document)},
     )
 
 
@@ -187,6 +191,10 @@ def _unknown(document: Mapping[str, Any]) -> Iterator[str]:
             yield from (f"{name}.{key}" for key in section if key not in known)
         else:
             yield name
+
+
+def _keys(document: Mapping[str, Any]) -> set[str]:
+    return {f"{name}.{key}" for name in ("aiges", "fc") for key in _section(document, name)}
 
 
 def _optional(section: Mapping[str, Any], key: str, kind: Any) -> Any:

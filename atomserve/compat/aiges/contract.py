@@ -17,6 +17,8 @@ from atomserve.wrapper import Wrapper
 
 PARAMETER, PAYLOAD, STATUS = "parameter", "payload", "status"
 """The inputs of a wrapper without fields, and what a session's item may say of its place."""
+PATCH = "res_id"
+"""What names a personal resource: the header of a request, and an input of the native surface."""
 
 Scalar = str | int | float | bool | None
 
@@ -39,8 +41,10 @@ class Described(NamedTuple):
     inputs: tuple[Native, ...]
 
 
-def describe(wrapper: Declared, name: str, *, once: bool, stream: bool) -> Described:
-    """Make the contract of ``wrapper``, which is served as ``name``.
+def describe(
+    wrapper: Declared, name: str, *, once: bool, stream: bool, resources: bool = False
+) -> Described:
+    """Make the contract of ``wrapper``, which is served as ``name`` and may load ``resources``.
 
     Whatever a parameter says of its values is in the signature and not enforced: that is for
     `Parameters` to decide.
@@ -52,8 +56,11 @@ def describe(wrapper: Declared, name: str, *, once: bool, stream: bool) -> Descr
             _keyword(PARAMETER, dict[str, Scalar], {}),
             _keyword(PAYLOAD, dict[str, Any], {}),
         ]
-    if stream and STATUS not in {each.name for each in parameters}:
+    taken = {each.name for each in parameters}
+    if stream and STATUS not in taken:
         parameters.append(_keyword(STATUS, int | None, None))
+    if resources and PATCH not in taken:
+        parameters.append(_keyword(PATCH, str | int | None, None))
     contract = read_contract(_stand_in(wrapper, parameters), plugin=name)
     signature = contract.signature
     schemas = _schemas(wrapper, inputs)

@@ -16,7 +16,8 @@ from atomserve.compat.aiges.binding import Bound
 from atomserve.compat.aiges.configuration import AigesConfig, read_config
 from atomserve.compat.aiges.declared import Declared, declared
 from atomserve.compat.aiges.finder import NAMES, installed
-from atomserve.compat.aiges.generations import Generation, construct, find
+from atomserve.compat.aiges.generations import Generation, construct, find, inherited
+from atomserve.compat.aiges.signatures import FORMS
 from atomserve.errors import PluginError
 
 MODULE = "wrapper"
@@ -42,6 +43,12 @@ class Loaded:
         Raises what the wrapper's constructor raises, and `PluginError`.
         """
         return Bound(construct(self.target), sugar=sugar)
+
+    def has(self, method: str) -> bool:
+        """Say whether the wrapper itself has ``method``, as `Bound.has` will."""
+        forms = FORMS[self.generation]
+        name = forms[method].attribute if method in forms else ""
+        return callable(getattr(self.target, name, None)) and not inherited(self.target, name)
 
     def __repr__(self) -> str:
         return f"<Loaded {self.generation} {self.declared.service_id} from {self.path}>"

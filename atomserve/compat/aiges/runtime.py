@@ -17,16 +17,19 @@ from atomserve.codecs.answers import Answers
 from atomserve.codecs.athena.answers import once_answer
 from atomserve.codecs.athena.nodes import ONCE, TEXT, Node
 from atomserve.codecs.athena.service import DIALECT, Said, Service, Told, pack
-from atomserve.compat.aiges.asked import Reader
+from atomserve.codecs.referable import referable
+from atomserve.compat.aiges.asked import Reader, data_list
 from atomserve.compat.aiges.calls import Calls
 from atomserve.compat.aiges.contract import Described
 from atomserve.compat.aiges.conversation import Conversation
 from atomserve.compat.aiges.loader import Loaded
 from atomserve.compat.aiges.parameters import Parameters
+from atomserve.compat.aiges.resources import personal, resource_nodes
 from atomserve.compat.aiges.sessions import SessionManager
 from atomserve.context import current_context
 from atomserve.engine.jobs import Answer, AnswerForm, Payload
 from atomserve.errors import AtomError, BadAnswer, NotReady, PluginError, PluginFailed
+from atomserve.media.sources import Sources
 from atomserve.settings import AigesSettings
 from atomserve.signature import Signature
 from atomserve.surfaces.athena.talks import UNTOLD, distinct
@@ -52,21 +55,22 @@ class AigesRunner:
         model: str,
         config: dict[str, str],
         settings: AigesSettings,
+        sources: Sources,
     ) -> None:
         self.model = model
+        self.takes_resources = wrapper.has("load_res")
         self._loaded = wrapper
         self._service = service
         self._config = config
         self._settings = settings
         parameters = Parameters(wrapper.declared.fields.params, settings.validate)
-        self._reader = Reader(described, service, parameters)
+        self._reader = Reader(described, service, parameters, sources)
         self._answers = Answers(described.contract.output)
         self._expected = service.expected("raw")
         self._calls: Calls | None = None
         dialects = {DIALECT: msgspec.to_builtins(service)}
-        self.signature: Signature = msgspec.structs.replace(
-            described.contract.signature, dialects=dialects
-        )
+        shown = referable(described.contract.signature, sources.allowed)
+        self.signature: Signature = msgspec.structs.replace(shown, dialects=dialects)
 
     def load(self) -> None:
         """Make the wrapper and initialise it.
@@ -76,6 +80,10 @@ class AigesRunner:
         """
         for key in self._loaded.config.unknown:
             log.warning("config.unknown", model=self.model, file="aiges.toml", key=key)
+        for key, instead in self._loaded.config.idle.items():
+            log.warning(
+                "config.idle", model=self.model, file="aiges.toml", key=key, instead=instead
+            )
         try:
             bound = self._loaded.make()
             code = bound.init(dict(self._config))
@@ -108,6 +116,17 @@ class AigesRunner:
     def examples(self, wait: Callable[[Any], Any] = lambda answer: answer) -> Iterable[Example]:
         """Run nothing: an AIGES wrapper has no examples."""
         return ()
+
+    def load_resource(self, name: str, payload: Payload) -> None:
+        """Have the wrapper load a personal resource; raises as `Resourceful` says."""
+        calls = self._ready()
+        request = data_list(resource_nodes(payload, text_in=self._service.text_in))
+        calls.accepted("load", calls.bound.load_res, request, personal(name))
+
+    def unload_resource(self, name: str) -> None:
+        """Have the wrapper forget a personal resource; raises as `Resourceful` says."""
+        calls = self._ready()
+        calls.accepted("unload", calls.bound.unload_res, personal(name))
 
     def answer(self, payload: Payload) -> Answer:
         """Answer one request; raises as `Servable.answer` does."""

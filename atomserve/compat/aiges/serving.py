@@ -14,12 +14,11 @@ from atomserve.codecs.athena.service import Service
 from atomserve.compat.aiges.configuration import texts
 from atomserve.compat.aiges.contract import describe
 from atomserve.compat.aiges.declared import key_of
-from atomserve.compat.aiges.generations import inherited
 from atomserve.compat.aiges.loader import Loaded, loaded
 from atomserve.compat.aiges.runtime import AigesRunner
-from atomserve.compat.aiges.signatures import FORMS
 from atomserve.engine.options import decide
 from atomserve.errors import PluginError
+from atomserve.media.sources import Sources
 from atomserve.plugins import Source, checked_name
 from atomserve.settings import AigesSettings, ModelSettings, Settings
 
@@ -63,11 +62,14 @@ def _prepared(wrapper: Loaded, source: Source, settings: Settings) -> Prepared:
     make = partial(
         AigesRunner,
         wrapper,
-        describe(wrapper.declared, name, once=once, stream=stream),
+        describe(
+            wrapper.declared, name, once=once, stream=stream, resources=wrapper.has("load_res")
+        ),
         service,
         model=name,
         config=texts(wrapper.config.wrapper, own.config),
         settings=settings.aiges,
+        sources=Sources(settings.media),
     )
     return Prepared(name, options, make)
 
@@ -111,12 +113,7 @@ def _description(field: Any) -> dict[str, str]:
 
 def _offers(wrapper: Loaded) -> tuple[bool, bool]:
     """Say whether the wrapper takes single requests, and whether it takes sessions."""
-    target, forms = wrapper.target, FORMS[wrapper.generation]
-
-    def has(method: str) -> bool:
-        name = forms[method].attribute if method in forms else ""
-        return callable(getattr(target, name, None)) and not inherited(target, name)
-
+    has = wrapper.has
     return has("once") or has("once_async"), has("create") and has("write")
 
 

@@ -177,7 +177,7 @@ def _slots(parameters: Sequence[inspect.Parameter], method: str, form: Form) -> 
             role = _by_place(index, form, free, parameter)
         keyword = skipped or parameter.kind == parameter.KEYWORD_ONLY
         slots.append(
-            Slot(role, parameter.name if keyword else None, _wants_number(role, parameter))
+            Slot(role, parameter.name if keyword else None, _wants_number(role, parameter, form))
         )
     return slots
 
@@ -203,12 +203,18 @@ def _role(name: str, method: str) -> str | None:
     return role
 
 
-def _wants_number(role: str, parameter: inspect.Parameter) -> bool:
+def _wants_number(role: str, parameter: inspect.Parameter, form: Form) -> bool:
     if role != "patch":
         return False
     if parameter.default is not parameter.empty:
         return isinstance(parameter.default, int)
-    return parameter.annotation in (int, "int")
+    if parameter.annotation is not parameter.empty:
+        return parameter.annotation in (int, "int")
+    # The loaders whose examples call it so gave a number, as `persId = 0` gets one.
+    return form.attribute in _BY_NUMBER and parameter.name.replace("_", "").lower() == "resid"
+
+
+_BY_NUMBER = ("wrapperLoadRes", "wrapperUnloadRes")
 
 
 def _number(value: Any) -> Any:

@@ -27,7 +27,13 @@ class Lifespan:
         self.started = anyio.Event()
         self._stopping = anyio.Event()
         self._ended = anyio.Event()
-        self._failure = ""
+        self.failure = ""
+        """What the application says of a failure, a traceback perhaps."""
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was told to end."""
+        return self._stopping.is_set()
 
     async def run(self) -> None:
         """Set ``started`` when the application has started; return when it was shut down.
@@ -39,10 +45,12 @@ class Lifespan:
             "asgi": {"version": "3.0", "spec_version": "2.0"},
             "state": self._state,
         }
-        await self._app(scope, self._receive, self._send)
-        if self._failure or not self._stopping.is_set():
-            raise LifespanFailed(self._failure or "the application ended by itself")
-        self._ended.set()
+        try:
+            await self._app(scope, self._receive, self._send)
+        finally:
+            self._ended.set()
+        if self.failure or not self.stopping:
+            raise LifespanFailed(self.failure or "the application ended by itself")
 
     async def shut_down(self) -> None:
         """Tell the application to end, and return when it has."""
@@ -52,10 +60,7 @@ class Lifespan:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve as the application that the HTTP server sees: one whose lifespan is empty."""
         if scope["type"] == "lifespan":
-            await receive()
-            await send({"type": "lifespan.startup.complete"})
-            await receive()
-            await send({"type": "lifespan.shutdown.complete"})
+            await _pass_over(receive, send)
         else:
             scope["state"] = dict(self._state)
             await self._app(scope, receive, send)
@@ -72,4 +77,23 @@ class Lifespan:
                 self.started.set()
             case "lifespan.startup.failed" | "lifespan.shutdown.failed":
                 # The application raises the cause next; its text is a traceback, for the log.
-                self._failure = message.get("message", "") or message["type"]
+                self.failure = message.get("message", "") or message["type"]
+
+
+def without_lifespan(app: ASGIApp) -> ASGIApp:
+    """Return ``app``, which is started elsewhere, as an HTTP server may see it."""
+
+    async def seen(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await _pass_over(receive, send)
+        else:
+            await app(scope, receive, send)
+
+    return seen
+
+
+async def _pass_over(receive: Any, send: Any) -> None:
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await send({"type": "lifespan.shutdown.complete"})

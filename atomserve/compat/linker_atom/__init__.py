@@ -1,0 +1,1 @@
+"""What services that were written for linker_atom need to run unchanged."""

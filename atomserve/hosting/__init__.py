@@ -1,0 +1,1 @@
+"""Hosted applications: ASGI applications of others, served behind the guard beside the models."""

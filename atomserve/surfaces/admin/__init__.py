@@ -1,0 +1,1 @@
+"""What administrators are served, on a listener of their own."""
