@@ -132,7 +132,8 @@ def test_meta_decides_the_registration_and_is_named_key_by_key() -> None:
 
 def test_settings_of_our_own_are_stronger_than_meta_and_options_are_joined() -> None:
     loaded = load(
-        '[registration]\nurl = "http://file"\n[registration.options]\npath = "here.json"\natomCode = "old"',
+        '[registration]\nurl = "http://file"\n'
+        '[registration.options]\npath = "here.json"\natomCode = "old"',
         META=meta(),
         ATOMSERVE_REGISTRATION__REGISTRAR="file",
     )

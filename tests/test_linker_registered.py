@@ -1,4 +1,4 @@
-"""A service of linker_atom and its control plane: what META says is done, once, for as long as due."""
+"""A service of linker_atom and its control plane: registered as META says, and withdrawn."""
 
 from __future__ import annotations
 
