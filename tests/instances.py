@@ -21,6 +21,11 @@ from urllib.parse import urlsplit
 HERE = Path(__file__).parent
 
 
+def server() -> str:
+    """Return the HTTP server that pytest's own --http-server, or a test, asks for."""
+    return os.environ.get("ATOMSERVE_SERVER", "hypercorn")
+
+
 class Instance:
     """One running supervisor; ``events`` is what it told, in order."""
 
@@ -33,7 +38,7 @@ class Instance:
         stderr: int = subprocess.PIPE,
     ) -> None:
         plan = {
-            "settings": {"port": 0, "drain_delay": 0.0, **settings},
+            "settings": {"port": 0, "drain_delay": 0.0, "server": server(), **settings},
             "options": options,
             "workers": workers or {},
         }

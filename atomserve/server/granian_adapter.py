@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-import asyncio
+import importlib.metadata
 import logging
 import os
+import resource
 import socket
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
+import structlog
 
 from atomserve.control import BACKLOG
 from atomserve.errors import MissingExtra
 from atomserve.hosting.lifespan import ASGIApp
+from atomserve.server.granian_messages import Translated
 from atomserve.settings import Settings
 
 TESTED = ("2.7", "2.8")
 """Series whose private ``SocketHolder``, which takes a socket that is open, is known to fit."""
 
-BACKPRESSURE = 1_000_000
-"""Requests that Granian itself lets in at once: how many may, our lanes say."""
+PING_PATIENCE = 10
+"""Seconds that a silent HTTP/2 client gets to answer a ping."""
+
+SPARE_FILES = 256
+"""Descriptors that connections leave to everything else: without any, Granian would try to accept
+in a loop that takes a whole processor."""
+
+log = structlog.get_logger("atomserve.server")
 
 
 async def serve_granian(
@@ -37,10 +45,15 @@ async def serve_granian(
 
     Raises ``MissingExtra`` without the package.
     """
-    servers = [_server(_Plain(app), settings, fd) for fd in listeners]
+    translated = Translated(app)
+    servers = [_server(translated, settings, fd) for fd in listeners]
 
     async def end() -> None:
         await stop.wait()
+        for server in servers:
+            server.stop_listening()
+        # Granian ends when its requests have; to WebSockets it would not give that time.
+        await translated.no_sockets()
         for server in servers:
             server.stop()
 
@@ -55,52 +68,8 @@ async def serve_granian(
         tasks.cancel_scope.cancel()
 
 
-class _Plain:
-    """``app`` as Granian can call it: what it gives to receive with is no coroutine."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "websocket":
-            each = _WebSocket(receive, send)
-            receive, send = each.receive, each.send
-        else:
-            receive = partial(_awaited, receive)
-        await self._app(scope, receive, send)
-
-
-class _WebSocket:
-    """Ends a pending receive before it closes: Granian would wait for the client's next word."""
-
-    def __init__(self, receive: Any, send: Any) -> None:
-        self._receive = receive
-        self._send = send
-        self._pending: asyncio.Task[Any] | None = None
-        self._closed = False
-
-    async def receive(self) -> Any:
-        self._pending = asyncio.create_task(_awaited(self._receive))
-        try:
-            return await self._pending
-        except asyncio.CancelledError:
-            if not self._closed:
-                raise
-            return {"type": "websocket.disconnect", "code": 1000}
-
-    async def send(self, message: Any) -> None:
-        if message["type"] == "websocket.close":
-            self._closed = True
-            if self._pending is not None:
-                self._pending.cancel()
-        await self._send(message)
-
-
-async def _awaited(receive: Any) -> Any:
-    return await receive()
-
-
-def _server(app: ASGIApp, settings: Settings, fd: int) -> Any:
+def _server(app: Translated, settings: Settings, fd: int) -> Any:
+    """Build a server on the listening socket ``fd``, which stays the caller's."""
     try:
         from granian.constants import HTTPModes, Interfaces, SSLProtocols
         from granian.http import HTTP1Settings, HTTP2Settings
@@ -108,37 +77,76 @@ def _server(app: ASGIApp, settings: Settings, fd: int) -> Any:
         from granian.server.embed import Server
     except ImportError as exc:
         raise MissingExtra("server granian needs: pip install 'atomserve[granian]'") from exc
+    version = importlib.metadata.version("granian")
+    if not version.startswith(tuple(f"{series}." for series in TESTED)):
+        log.warning("server.untested", server="granian", version=version, tested=TESTED)
 
-    class Embedded(Server):
+    class Embedded(Server):  # type: ignore[misc]
         def __init__(self, **options: Any) -> None:
             super().__init__(**options)
             self.begun = anyio.Event()
+            self._listener = -1
 
         def _init_shared_socket(self) -> None:
             with socket.socket(fileno=os.dup(fd)) as sock:
                 unix = sock.family == socket.AF_UNIX
-                self._shd = SocketHolder(sock.detach(), unix, BACKLOG)
+                if not unix:
+                    _bound_silence(sock, settings.limits.send_stall)
+                self._listener = sock.detach()
+            self._shd = SocketHolder(self._listener, unix, BACKLOG)
 
         def startup(self, *arguments: Any) -> None:
             super().startup(*arguments)
             self.begun.set()
 
+        def stop_listening(self) -> None:
+            # Granian itself would stop listening only by ending. Its descriptor, which it still
+            # owns, becomes that of a socket that nobody knows.
+            with socket.socket(socket.AF_UNIX) as unknown:
+                unknown.bind("")
+                unknown.listen()
+                unknown.setblocking(False)
+                os.dup2(unknown.fileno(), self._listener, inheritable=False)
+
     logging.getLogger("_granian").setLevel(logging.ERROR)
     headers = 2 * settings.limits.header_bytes
+    patience = int(1000 * settings.keep_alive)
     return Embedded(
         target=app,
         interface=Interfaces.ASGINL,
         http=HTTPModes.auto,
         websockets=True,
         backlog=BACKLOG,
-        backpressure=BACKPRESSURE,
+        backpressure=_most_connections(),
         http1_settings=HTTP1Settings(
-            header_read_timeout=int(1000 * settings.header_timeout),
+            # One timer for a request's headers and for the silence before them.
+            header_read_timeout=max(int(1000 * settings.header_timeout), patience),
             max_buffer_size=max(headers, 64 * 1024),
         ),
-        http2_settings=HTTP2Settings(max_concurrent_streams=100, max_headers_size=headers),
+        http2_settings=HTTP2Settings(
+            keep_alive_interval=max(patience, 1),
+            keep_alive_timeout=PING_PATIENCE,
+            max_concurrent_streams=100,
+            max_headers_size=headers,
+        ),
         log_enabled=False,
         ssl_cert=settings.certfile and Path(settings.certfile),
-        ssl_key=settings.keyfile and Path(settings.keyfile),
+        ssl_key=Path(settings.keyfile or settings.certfile) if settings.certfile else None,
         ssl_protocol_min=SSLProtocols.tls12,
     )
+
+
+def _bound_silence(sock: socket.socket, stall: float) -> None:
+    """Let the kernel end connections whose client takes nothing for ``stall`` seconds, or has gone.
+
+    The guard sees nothing of what Granian has been given to send.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * stall))
+
+
+def _most_connections() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = 1_000_000 if soft == resource.RLIM_INFINITY else soft
+    return max(most - SPARE_FILES, most // 2, 1)
