@@ -1,12 +1,11 @@
-"""What all tests share: Debian packages that a test may need."""
+"""What all tests share: Debian packages that a test may need, and the HTTP server it runs on."""
 
 import os
 import shutil
 from collections.abc import Callable
 
+import http_servers
 import pytest
-
-SERVERS = ("hypercorn", "granian")
 
 # Packages whose program is called otherwise.
 PROGRAMS = {"nghttp2-client": "h2load", "fonts-noto-cjk": "fc-list"}
@@ -20,7 +19,9 @@ def require(package: str) -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--http-server", choices=SERVERS, help="the HTTP server of each instance that tests start"
+        "--http-server",
+        choices=http_servers.SERVERS,
+        help="the HTTP server of each instance that tests start",
     )
 
 
@@ -29,10 +30,30 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["ATOMSERVE_SERVER"] = server
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    marked = metafunc.definition.get_closest_marker("both_servers")
+    if marked and not metafunc.config.getoption("--http-server"):
+        metafunc.fixturenames.insert(0, "http_server")
+        metafunc.parametrize("http_server", http_servers.SERVERS, indirect=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if why := http_servers.reason(item):
+            item.add_marker(pytest.mark.xfail(reason=why, run=False))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for marker in item.iter_markers("debian"):
         for package in marker.args:
             require(package)
+
+
+@pytest.fixture
+def http_server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Let the instances of one test run on the server that it is parametrised with."""
+    monkeypatch.setenv("ATOMSERVE_SERVER", request.param)
+    return str(request.param)
 
 
 @pytest.fixture

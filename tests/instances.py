@@ -18,12 +18,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from http_servers import chosen
+
 HERE = Path(__file__).parent
-
-
-def server() -> str:
-    """Return the HTTP server that pytest's own --http-server, or a test, asks for."""
-    return os.environ.get("ATOMSERVE_SERVER", "hypercorn")
 
 
 class Instance:
@@ -38,7 +35,7 @@ class Instance:
         stderr: int = subprocess.PIPE,
     ) -> None:
         plan = {
-            "settings": {"port": 0, "drain_delay": 0.0, "server": server(), **settings},
+            "settings": {"port": 0, "drain_delay": 0.0, "server": chosen(), **settings},
             "options": options,
             "workers": workers or {},
         }

@@ -45,6 +45,8 @@ async def serve_granian(
 
     Raises ``MissingExtra`` without the package.
     """
+    for fd in listeners:  # what a plugin starts must not inherit them
+        os.set_inheritable(fd, False)
     translated = Translated(app)
     servers = [_server(translated, settings, fd) for fd in listeners]
 

@@ -224,8 +224,10 @@ class ApiProcess:
     async def _leave(self, code: int) -> NoReturn:
         self._app.begin_drain()
         self._app.abort()
+        self._closing.set()
         with anyio.move_on_after(GOODBYE):
             await self._app.idle()
+            await self._closed.wait()  # a server with threads of its own may still be writing
         lifeline.leave(code)
 
     def _tell_change(self, model: str, state: str, detail: str) -> None:
