@@ -33,7 +33,6 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marked = metafunc.definition.get_closest_marker("both_servers")
     if marked and not metafunc.config.getoption("--http-server"):
-        metafunc.fixturenames.insert(0, "http_server")
         metafunc.parametrize("http_server", http_servers.SERVERS, indirect=True)
 
 
@@ -49,11 +48,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             require(package)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def http_server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Let the instances of one test run on the server that it is parametrised with."""
-    monkeypatch.setenv("ATOMSERVE_SERVER", request.param)
-    return str(request.param)
+    """Let the instances of a test run on the server that it is parametrised with, if it is."""
+    server = getattr(request, "param", None)
+    if server is not None:
+        monkeypatch.setenv("ATOMSERVE_SERVER", server)
+    return http_servers.chosen()
 
 
 @pytest.fixture

@@ -62,7 +62,6 @@ def test_serving_precedes_readiness_which_waits_for_the_models() -> None:
         assert instance.get("/readyz")[0] == 200
 
 
-@pytest.mark.both_servers
 def test_f03_a_killed_api_process_is_replaced_while_the_other_serves() -> None:
     with serving({"api_processes": 2}) as instance:
         victim, other = (event["pid"] for event in instance.all("Started"))

@@ -26,6 +26,13 @@ TESTED = ("2.7", "2.8")
 PING_PATIENCE = 10
 """Seconds that a silent HTTP/2 client gets to answer a ping."""
 
+HANDOVER = 0.05
+"""Seconds for the supervisor to close its copies of the listening sockets first: connections that
+come between its end and ours would wait for nobody."""
+
+LAST_REQUESTS = 0.2
+"""Seconds that clients which have just connected get to ask: Granian cuts them when it ends."""
+
 SPARE_FILES = 256
 """Descriptors that connections leave to everything else: without any, Granian would try to accept
 in a loop that takes a whole processor."""
@@ -52,8 +59,10 @@ async def serve_granian(
 
     async def end() -> None:
         await stop.wait()
+        await anyio.sleep(HANDOVER)
         for server in servers:
             server.stop_listening()
+        await anyio.sleep(LAST_REQUESTS)
         # Granian ends when its requests have; to WebSockets it would not give that time.
         await translated.no_sockets()
         for server in servers:
@@ -71,7 +80,7 @@ async def serve_granian(
 
 
 def _server(app: Translated, settings: Settings, fd: int) -> Any:
-    """Build a server on the listening socket ``fd``, which stays the caller's."""
+    """Build a server on the listening socket ``fd``, which becomes its own."""
     try:
         from granian.constants import HTTPModes, Interfaces, SSLProtocols
         from granian.http import HTTP1Settings, HTTP2Settings
@@ -79,23 +88,19 @@ def _server(app: Translated, settings: Settings, fd: int) -> Any:
         from granian.server.embed import Server
     except ImportError as exc:
         raise MissingExtra("server granian needs: pip install 'atomserve[granian]'") from exc
-    version = importlib.metadata.version("granian")
-    if not version.startswith(tuple(f"{series}." for series in TESTED)):
-        log.warning("server.untested", server="granian", version=version, tested=TESTED)
+    warn_of(importlib.metadata.version("granian"))
 
     class Embedded(Server):  # type: ignore[misc]
         def __init__(self, **options: Any) -> None:
             super().__init__(**options)
             self.begun = anyio.Event()
-            self._listener = -1
 
         def _init_shared_socket(self) -> None:
-            with socket.socket(fileno=os.dup(fd)) as sock:
-                unix = sock.family == socket.AF_UNIX
-                if not unix:
-                    _bound_silence(sock, settings.limits.send_stall)
-                self._listener = sock.detach()
-            self._shd = SocketHolder(self._listener, unix, BACKLOG)
+            sock = socket.socket(fileno=fd)
+            unix = sock.family == socket.AF_UNIX
+            if not unix:
+                _bound_silence(sock, settings.limits.send_stall)
+            self._shd = SocketHolder(sock.detach(), unix, BACKLOG)
 
         def startup(self, *arguments: Any) -> None:
             super().startup(*arguments)
@@ -108,7 +113,7 @@ def _server(app: Translated, settings: Settings, fd: int) -> Any:
                 unknown.bind("")
                 unknown.listen()
                 unknown.setblocking(False)
-                os.dup2(unknown.fileno(), self._listener, inheritable=False)
+                os.dup2(unknown.fileno(), fd, inheritable=False)
 
     logging.getLogger("_granian").setLevel(logging.ERROR)
     headers = 2 * settings.limits.header_bytes
@@ -136,6 +141,12 @@ def _server(app: Translated, settings: Settings, fd: int) -> Any:
         ssl_key=Path(settings.keyfile or settings.certfile) if settings.certfile else None,
         ssl_protocol_min=SSLProtocols.tls12,
     )
+
+
+def warn_of(version: str) -> None:
+    """Log a warning if nobody has tested this version of Granian."""
+    if not version.startswith(tuple(f"{series}." for series in TESTED)):
+        log.warning("server.untested", server="granian", version=version, tested=TESTED)
 
 
 def _bound_silence(sock: socket.socket, stall: float) -> None:
