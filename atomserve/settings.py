@@ -485,7 +485,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         ),
     ] = ()
     api_processes: Annotated[Count, Meta(description="Processes that speak HTTP.")] = 1
-    server: Annotated[Literal["hypercorn"], Meta(description="The HTTP server.")] = "hypercorn"
+    server: Annotated[Literal["hypercorn", "granian"], Meta(description="The HTTP server.")] = (
+        "hypercorn"
+    )
     executor: Annotated[
         Executor | None, Meta(description="Where slots run, for models that do not say.")
     ] = None

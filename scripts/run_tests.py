@@ -21,6 +21,14 @@ def tests() -> list[str]:
     return [str(path.relative_to(ROOT)) for path in found if path.is_dir()]
 
 
+def on_granian() -> list[str]:
+    """Return the files whose tests start instances, which have a second HTTP server to run on."""
+    starts = ("import live", "from instances import")
+    found = sorted((ROOT / "tests").glob("test_*.py"))
+    chosen = [path for path in found if any(each in path.read_text() for each in starts)]
+    return ["--http-server", "granian", *(str(path.relative_to(ROOT)) for path in chosen)]
+
+
 def names_a_test(argument: str) -> bool:
     return not argument.startswith("-") and (ROOT / argument.partition("::")[0]).exists()
 
@@ -37,8 +45,11 @@ def main(arguments: list[str]) -> int:
         command += ["-m", "not slow"]
     if not some:
         # Two at a time, since most wait for processes; the tests of a file share servers.
-        command += ["-n", "2", "--dist", "loadfile", *tests()]
-    return run(*command, *rest) or checked
+        command += ["-n", "2", "--dist", "loadfile"]
+    failed = run(*command, *([] if some else tests()), *rest)
+    if "--full" in arguments and not some:
+        failed = run(*command, *on_granian(), *rest) or failed
+    return failed or checked
 
 
 if __name__ == "__main__":

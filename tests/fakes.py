@@ -75,7 +75,8 @@ class FakeApplication:
                 await self._live(tasks, receive, send)
             return
         self.in_flight += 1
-        self._idle = anyio.Event()
+        if self._idle.is_set():
+            self._idle = anyio.Event()
         try:
             await self._answer(scope, send)
         finally:

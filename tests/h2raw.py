@@ -11,7 +11,23 @@ import anyio
 import anyio.abc
 import h2.config
 import h2.connection
+import h2.errors
 import h2.events
+import hyperframe.frame
+
+
+class Connection(h2.connection.H2Connection):
+    """Goes on after a GOAWAY, as its streams do (RFC 9113, 6.8); h2 takes it for the end."""
+
+    def _receive_goaway_frame(
+        self, frame: hyperframe.frame.GoAwayFrame
+    ) -> tuple[list[hyperframe.frame.Frame], list[h2.events.Event]]:
+        if frame.error_code != h2.errors.ErrorCodes.NO_ERROR:
+            return super()._receive_goaway_frame(frame)
+        event = h2.events.ConnectionTerminated()
+        event.error_code = h2.errors.ErrorCodes.NO_ERROR
+        event.last_stream_id = frame.last_stream_id
+        return [], [event]
 
 
 @dataclass
@@ -30,7 +46,7 @@ class H2:
     def __init__(self, socket: anyio.abc.SocketStream) -> None:
         self.socket = socket
         config = h2.config.H2Configuration(client_side=True, header_encoding="utf-8")
-        self.connection = h2.connection.H2Connection(config)
+        self.connection = Connection(config)
         self.streams: dict[int, Stream] = defaultdict(Stream)
         self.lost = anyio.Event()
         self._writing = anyio.Lock()

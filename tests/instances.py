@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from http_servers import chosen
+
 HERE = Path(__file__).parent
 
 
@@ -33,7 +35,7 @@ class Instance:
         stderr: int = subprocess.PIPE,
     ) -> None:
         plan = {
-            "settings": {"port": 0, "drain_delay": 0.0, **settings},
+            "settings": {"port": 0, "drain_delay": 0.0, "server": chosen(), **settings},
             "options": options,
             "workers": workers or {},
         }

@@ -46,7 +46,12 @@ def command(*arguments: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("ATOM")}
+    kept = "ATOMSERVE_SERVER"  # set by pytest's own --http-server
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if name == kept or not name.startswith("ATOM")
+    }
     return clean | {"PYTHONPATH": str(ROOT), "NO_COLOR": "1", "COLUMNS": "200"}
 
 

@@ -8,10 +8,10 @@ import signal
 import socket
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import h2.config
-import h2.connection
 import h2.events
 import live
 import pytest
@@ -19,6 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from h2raw import Connection
 from instances import Instance, answer, running, serving
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000")
@@ -60,7 +61,7 @@ class H2Client:
 
     def __init__(self, address: tuple[str, int]) -> None:
         self.sock = socket.create_connection(address, timeout=15)
-        self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding=None))
+        self.h2 = Connection(h2.config.H2Configuration(header_encoding=None))
         self.h2.initiate_connection()
         self.flush()
 
@@ -96,12 +97,14 @@ def stop(instance: Instance) -> float:
     return time.monotonic() - sent
 
 
+@pytest.mark.both_servers
 def test_one_port_speaks_http_1_and_http_2() -> None:
     with serving() as instance:
         assert curl(f"{instance.url}/version") == "http 1.1"
         assert curl("--http2-prior-knowledge", f"{instance.url}/version") == "http 2"
 
 
+@pytest.mark.both_servers
 def test_tls_offers_both_by_alpn(certificate: dict[str, str]) -> None:
     with serving(certificate) as instance:
         assert instance.url.startswith("https://")
@@ -144,6 +147,7 @@ def test_the_server_does_not_name_itself_nor_write_to_the_log() -> None:
     assert [line for line in instance.errors.splitlines() if "server.ended" not in line] == []
 
 
+@pytest.mark.both_servers
 def test_what_a_plugin_starts_inherits_neither_port_nor_channel() -> None:
     with serving() as instance:
         pid = instance.wait_for("Started")["pid"]
@@ -159,6 +163,7 @@ def test_what_a_plugin_starts_inherits_neither_port_nor_channel() -> None:
         assert inheritable == []
 
 
+@pytest.mark.both_servers
 def test_d01_every_http_1_request_in_flight_is_answered() -> None:
     with serving() as instance:
         connections = [instance.send("/sleep?s=1") for _ in range(50)]
@@ -172,18 +177,22 @@ def test_d01_every_http_1_request_in_flight_is_answered() -> None:
     assert instance.events[-1]["aborted"] == 0
 
 
+@pytest.mark.both_servers
 def test_every_http_2_stream_in_flight_is_answered() -> None:
     with serving() as instance:
         clients = [H2Client(instance.address) for _ in range(5)]
         streams = [client.ask("/sleep?s=1") for client in clients for _ in range(20)]
         instance.await_in_flight(100)
-        took = stop(instance)
-        answers = [status for client in clients for status in client.read_to_end().values()]
+        with ThreadPoolExecutor(5) as pool:  # who does not answer pings is waited for
+            reading = [pool.submit(client.read_to_end) for client in clients]
+            took = stop(instance)
+            answers = [status for each in reading for status in each.result().values()]
     assert len(streams) == 100
     assert answers == ["200"] * 100
     assert took < 2.0
 
 
+@pytest.mark.both_servers
 def test_an_answer_that_is_read_late_is_whole_after_a_stop() -> None:
     size = 8_000_000
     with serving() as instance, instance.send(f"/big?n={size}") as connection:
@@ -204,9 +213,11 @@ def test_d04_a_request_that_does_not_end_is_answered_503_at_the_drain_timeout(
         client = H2Client(instance.address)
         client.ask("/sleep?s=60")
         instance.await_in_flight(2)
-        took = stop(instance)
+        with ThreadPoolExecutor(1) as pool:
+            reading = pool.submit(client.read_to_end)
+            took = stop(instance)
+            assert list(reading.result().values()) == ["503"]
         assert answer(connection).startswith(b"HTTP/1.1 503")
-        assert list(client.read_to_end().values()) == ["503"]
     assert 3.0 <= took <= 4.5
     assert instance.events[-1]["aborted"] == 2
     assert "requests=2" in instance.errors
@@ -229,6 +240,7 @@ def test_d06_not_ready_comes_first_and_connections_are_accepted_until_the_delay_
         assert instance.wait() == 0
 
 
+@pytest.mark.both_servers
 def test_connections_without_a_request_do_not_hold_up_the_end() -> None:
     with serving({"drain_timeout": 10.0}) as instance:
         silent = socket.create_connection(instance.address)
@@ -261,14 +273,17 @@ def test_a_connection_that_asks_nothing_is_closed_at_the_header_timeout(sent: by
         assert 0.4 < read_until_closed(sock) < 1.0
 
 
-def test_a_connection_that_has_asked_is_kept_for_longer() -> None:
+@pytest.mark.parametrize("http2", [False, True])
+def test_a_connection_that_has_asked_is_kept_for_longer(http2: bool) -> None:
     with serving({"header_timeout": 0.2, "keep_alive": 1.0}) as instance:
-        sock = instance.send("/version")
-        assert b" 200 " in answer(sock)
+        if http2:
+            client = H2Client(instance.address)
+            client.ask("/version")
+            sock = client.sock
+        else:
+            sock = instance.send("/version")
+            assert b" 200 " in answer(sock)
         assert 0.9 < read_until_closed(sock) < 1.5
-        client = H2Client(instance.address)
-        client.ask("/version")
-        assert 0.9 < read_until_closed(client.sock) < 1.5
 
 
 def test_a_request_that_is_worked_on_is_not_cut_by_either() -> None:

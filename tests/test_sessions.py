@@ -411,6 +411,7 @@ def test_a_reader_that_stalls_is_dropped(server: live.Live, tmp_path: Path) -> N
     assert not [r for r in server.records("http.failed") if r["request_id"] == "stalls"]
 
 
+@pytest.mark.both_servers
 def test_a_drain_closes_sessions_with_1012(tmp_path: Path) -> None:
     flags = ("--drain-delay", "0", "--drain-timeout", "300ms")
     with live.live(tmp_path, "--plugins", "echo_session", *flags) as server:

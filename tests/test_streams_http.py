@@ -245,6 +245,7 @@ def test_a_slow_reader_holds_up_its_generator(server: live.Live, tmp_path: Path)
     assert log.stat().st_size == 1000
 
 
+@pytest.mark.both_servers
 def test_a_drain_tells_streams_when_to_come_back(tmp_path: Path) -> None:
     (tmp_path / "model.py").write_text(MODEL)
     flags = ("--drain-delay", "0", "--drain-timeout", "500ms")

@@ -257,6 +257,7 @@ def test_a_hangup_changes_nothing() -> None:
     assert "reload_unsupported" in instance.errors
 
 
+@pytest.mark.both_servers
 def test_a_unix_socket_is_served_and_removed(tmp_path: Path) -> None:
     path = tmp_path / "atom.sock"
     stale = socket.socket(socket.AF_UNIX)

@@ -20,6 +20,7 @@ from atomserve.errors import AtomError
 from atomserve.heap import keep_freed_memory, spare_the_old
 from atomserve.hosting.lifespan import ASGIApp, Lifespan, without_lifespan
 from atomserve.server.adapters import Adapter, ignore_handshakes, serve_hypercorn
+from atomserve.server.granian_adapter import serve_granian
 from atomserve.settings import Settings
 
 LINGER = 1.0
@@ -27,7 +28,7 @@ LINGER = 1.0
 GOODBYE = 0.2
 """Seconds that requests get to be refused in when the process has to leave at once."""
 
-ADAPTERS: dict[str, Adapter] = {"hypercorn": serve_hypercorn}
+ADAPTERS: dict[str, Adapter] = {"hypercorn": serve_hypercorn, "granian": serve_granian}
 
 log = structlog.get_logger("atomserve.server")
 
@@ -223,8 +224,10 @@ class ApiProcess:
     async def _leave(self, code: int) -> NoReturn:
         self._app.begin_drain()
         self._app.abort()
+        self._closing.set()
         with anyio.move_on_after(GOODBYE):
             await self._app.idle()
+            await self._closed.wait()  # a server with threads of its own may still be writing
         lifeline.leave(code)
 
     def _tell_change(self, model: str, state: str, detail: str) -> None:
