@@ -93,13 +93,15 @@ class _WebSocket:
         self._accepted = self._closed = False
 
     async def receive(self) -> Any:
+        if self._closed:  # who asks now would keep the close waiting
+            return _left()
         self._pending = asyncio.create_task(self._next())
         try:
             message = await self._pending
         except asyncio.CancelledError:
             if not self._closed:
                 raise
-            return {"type": "websocket.disconnect", "code": 1000}
+            return _left()
         if message["type"] == "websocket.disconnect" and message.get("code") == _NO_STATUS:
             await self._blame()
         return message
@@ -124,3 +126,7 @@ class _WebSocket:
         elif kind == "websocket.accept":
             self._accepted = True
         await self._send(message)
+
+
+def _left() -> dict[str, Any]:
+    return {"type": "websocket.disconnect", "code": 1000}
