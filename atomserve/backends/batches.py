@@ -22,7 +22,7 @@ class BatchSlot:
     """One copy of a wrapper behind ``capacity`` threads that only ever call it, and a clerk.
 
     The clerk's thread decodes the next batch while one runs, and encodes the answers of the last:
-    the wrapper never waits for either.
+    the wrapper never waits for either. A lone request for an idle thread is not handed around.
     """
 
     quick = False
@@ -36,7 +36,7 @@ class BatchSlot:
         self._on_room = on_room
         self._given = 0
         self._loaded = False
-        self._ready: SimpleQueue[list[Group] | None] = SimpleQueue()
+        self._ready: SimpleQueue[list[Group] | Job | None] = SimpleQueue()
         self.life = Life(mailbox)
         name = f"atomserve {runner.model}"
         # Daemons: a plugin that never returns must not keep the process from ending.
@@ -72,7 +72,10 @@ class BatchSlot:
         for job in jobs:
             job.holder = self
         self._given += 1
-        self._clerk.take(jobs)
+        if len(jobs) == 1 and self._given <= self._options.capacity:
+            self._ready.put(jobs[0])
+        else:
+            self._clerk.take(jobs)
 
     def drop(self, job: Job) -> None:
         """Leave ``job`` out of its batch, if that has not begun."""
@@ -145,15 +148,18 @@ class BatchSlot:
         # A function of its own: while it waits, nothing holds the last batch.
         if (groups := self._ready.get()) is None:
             return False
+        alone = isinstance(groups, Job)
+        if isinstance(groups, Job):
+            groups = self._clerk.decoded([groups])
         wanted = next((item for group in groups for item in self._wanted(group.items)), None)
         if wanted is not None:
             wanted.job.reply.begun(place)
         for group in groups:
-            self._bisect(group)
+            self._bisect(group, self._clerk.encode if alone else self._clerk.send)
         self._mailbox.post(self._freed)
         return True
 
-    def _bisect(self, group: Group) -> None:
+    def _bisect(self, group: Group, send: Callable[[Sequence[Item], Sequence[Any]], None]) -> None:
         parts = Parts(group.items, bisect=self._options.bisect)
         while (part := parts.take()) is not None:
             if not (part := self._wanted(part)):
@@ -167,7 +173,7 @@ class BatchSlot:
                 if not parts.split(part):
                     self._clerk.fail(part, exc)
             else:
-                self._clerk.send(part, answers)
+                send(part, answers)
 
     def _call(self, part: Sequence[Item], group: Group) -> Sequence[Any]:
         argument, group.argument = group.argument, None

@@ -92,6 +92,11 @@ class Clerk:
         self._unsent.append((items, answers))
         self._bell.put(True)
 
+    def encode(self, items: Sequence[Item], answers: Sequence[Any]) -> None:
+        """Encode the answers to ``items`` at once; called in any thread."""
+        for item, answer in zip(items, answers, strict=True):
+            self._send(item.job, answer)
+
     def fail(self, items: Sequence[Item], exc: BaseException) -> None:
         """End ``items`` because of ``exc``; called in any thread."""
         error = self._runner.failure(exc, [item.job.context.request_id for item in items])
@@ -117,9 +122,10 @@ class Clerk:
     def _decode_all(self) -> None:
         while self._undecoded:
             jobs = self._undecoded.popleft()
-            self._on_ready(None if jobs is None else self._decoded(jobs))
+            self._on_ready(None if jobs is None else self.decoded(jobs))
 
-    def _decoded(self, jobs: Sequence[Job]) -> list[Group]:
+    def decoded(self, jobs: Sequence[Job]) -> list[Group]:
+        """Return the groups that ``jobs`` make; called in any thread."""
         now = time.monotonic()
         items = []
         for job in jobs:
