@@ -160,10 +160,7 @@ class Client:
                 kept = None
 
 
-@pytest.mark.xfail(
-    reason="a connection made in the instant in which the listening socket closes is reset",
-    strict=False,
-)
+@pytest.mark.slow  # it fails now and then: see "Which server?" in the documentation
 @pytest.mark.both_servers
 def test_d03_a_drain_under_http_1_load_loses_nothing(tmp_path: Path) -> None:
     arguments = ("--plugins", "echo_tiny", "--executor", "thread", "--drain-delay", "300ms")
@@ -180,7 +177,7 @@ def test_d03_a_drain_under_http_1_load_loses_nothing(tmp_path: Path) -> None:
     assert [client.lost for client in clients] == [[]] * 8
 
 
-@pytest.mark.xfail(reason="in one drain of three, some streams were not answered", strict=False)
+@pytest.mark.slow  # it fails now and then, too
 @pytest.mark.debian("nghttp2-client")
 def test_d03_a_drain_under_http_2_load_loses_nothing() -> None:
     with serving({**GRANIAN, "drain_delay": 0.3}) as instance:

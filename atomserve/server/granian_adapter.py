@@ -20,7 +20,7 @@ from atomserve.hosting.lifespan import ASGIApp
 from atomserve.server.granian_messages import Translated
 from atomserve.settings import Settings
 
-TESTED = ("2.7", "2.8")
+TESTED = ("2.8",)
 """Series whose private ``SocketHolder``, which takes a socket that is open, is known to fit."""
 
 PING_PATIENCE = 10
