@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import http_servers
 import pytest
+import structlog
 
 # Packages whose program is called otherwise.
 PROGRAMS = {"nghttp2-client": "h2load", "fonts-noto-cjk": "fc-list"}
@@ -55,6 +56,12 @@ def http_server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     if server is not None:
         monkeypatch.setenv("ATOMSERVE_SERVER", server)
     return http_servers.chosen()
+
+
+@pytest.fixture(autouse=True)
+def _plain_log() -> None:
+    """Let a test begin with the log as it is before anybody configures it."""
+    structlog.reset_defaults()
 
 
 @pytest.fixture

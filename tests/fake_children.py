@@ -171,7 +171,8 @@ class FakeWorker:
                         self.retired = True
                         self.check_end()
                     case control.Survey(number):
-                        document = b'{"slot":%d}' % self.configure.deal
+                        told = {"requests": self.configure.deal, "busy": 0, "answer_bytes": 0}
+                        document = msgspec.json.encode(told)
                         self.channel.post(control.Surveyed(number, msgspec.Raw(document)))
                     case control.Stop():
                         os._exit(0)

@@ -15,12 +15,12 @@ from urllib.parse import urlsplit
 
 import pytest
 from hypercorn.asyncio import serve
-from hypercorn.config import Config
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
 from atomserve.fields import Image
+from atomserve.server.connections import Config
 from atomserve.signature import read_contract
 from atomserve.surfaces import docs, openapi
 from atomserve.wrapper import Wrapper

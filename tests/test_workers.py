@@ -801,7 +801,7 @@ def test_a_survey_shows_every_process_and_what_it_says() -> None:
         assert (model["state"], model["restarts"]) == ("ready", {"died": 1})
         rows = [(row["slot"], row["pid"], row["restarts"]) for row in model["slots"]]
         assert rows == [(0, spare, 1), (1, second[2], 0)]
-        assert [row["document"] for row in model["slots"]] == [{"slot": 2}, {"slot": 1}]
+        assert [row["document"]["requests"] for row in model["slots"]] == [2, 1]
         assert all(row["rss"] > 1_000_000 for row in model["slots"])
         assert len(model["spares"]) == 1
 
@@ -814,7 +814,7 @@ def test_a_survey_does_not_wait_for_who_cannot_speak() -> None:
         found = survey(instance)
         assert 0.4 < time.monotonic() - began < 1.3
         assert found["models"]["a"]["slots"][0]["document"] is None
-        assert found["models"]["b"]["slots"][0]["document"] == {"slot": 0}
+        assert found["models"]["b"]["slots"][0]["document"]["requests"] == 0
 
 
 def test_a_survey_shows_whoever_loads_though_the_spare_was_lost_too() -> None:
